@@ -1,0 +1,111 @@
+"""Every dbt model, as few dbt processes as Python's place between them allows: each costs seconds."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import dbt_assets
+
+from orchestration import dbt
+from orchestration.automation import DAYS, WRITER
+from orchestration.project import PROJECT
+from orchestration.resources import Clock, Turn, Warehouse
+from segue.settings import load_settings
+
+_MANIFEST: dict[str, Any] = json.loads(PROJECT.manifest_path.read_text())
+_TRANSLATOR = dbt.Translator(PROJECT, load_settings())
+_OPTIONS: dict[str, Any] = {
+    "manifest": _MANIFEST,
+    "dagster_dbt_translator": _TRANSLATOR,
+    "pool": WRITER,
+}
+
+
+def _folder(name: str) -> str:
+    """dbt's selection of the models in a folder."""
+    return f"fqn:{_MANIFEST['metadata']['project_name']}.{name}"
+
+
+@dbt_assets(name="dbt_staging", select=_folder("staging"), **_OPTIONS)
+def staging(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, turn: Turn) -> Iterator[Any]:
+    """Events, identifiers and links, cleaned."""
+    yield from _build(context, warehouse, clock)
+
+
+@dbt_assets(
+    name="dbt_marts",
+    select="fqn:*",
+    exclude=" ".join(map(_folder, ("staging", "segments", "kpis"))),
+    **_OPTIONS,
+)
+def marts(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, turn: Turn) -> Iterator[Any]:
+    """Sessions and person features."""
+    yield from _build(context, warehouse, clock)
+
+
+@dbt_assets(name="dbt_segments", select=_folder("segments"), **_OPTIONS)
+def segments(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, turn: Turn) -> Iterator[Any]:
+    """One table per segment, one row per member."""
+    yield from _build(context, warehouse, clock)
+
+
+@dbt_assets(
+    name="dbt_kpis", select=_folder("kpis"), partitions_def=DAYS, backfill_policy=dg.BackfillPolicy.single_run(), **_OPTIONS
+)
+def kpis(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, turn: Turn) -> Iterator[Any]:
+    """One row per KPI, slice and day."""
+    # A run can cover many days: `partition_key` would raise.
+    days = context.partition_time_window
+    yield from _build(context, warehouse, clock, window=(days.start, days.end))
+
+
+def _build(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, **window: Any) -> Iterator[Any]:
+    as_of = clock.as_of(context)
+    return dbt.build(
+        context,
+        project=PROJECT,
+        warehouse=warehouse.core(),
+        as_of=as_of,
+        full_refresh=dbt.is_before_last_build(context, as_of),
+        **window,
+    )
+
+
+def _broken(name: str, path: str, reason: str, fix: str) -> dg.AssetsDefinition:
+    """A definition that cannot be used: on the graph, and red when it is run, with the reason."""
+    folder = dbt.folder_of({"original_file_path": path})
+
+    @dg.asset(
+        key=[folder, name],
+        group_name=folder if folder.isidentifier() else "dbt",
+        kinds={"dbt"},
+        owners=["team:data"],
+        tags={"segue/broken": ""},
+        description=f"**Not usable**: {reason}\n\nFile: `{path}`. Fix: {fix}",
+    )
+    def broken() -> None:
+        raise dg.Failure(f"{reason}\n  fix: {fix}", metadata={"file": dg.MetadataValue.path(path)}, allow_retries=False)
+
+    return broken
+
+
+def _unique_broken() -> list[dg.AssetsDefinition]:
+    """A second file of the same name can be broken while the first one works: the key then is the first one's."""
+    taken = {model.relation for model in PROJECT.models}
+    found: dict[str, dg.AssetsDefinition] = {}
+    for item in PROJECT.broken:
+        folder, name = dbt.folder_of({"original_file_path": item.path}), item.name
+        while f"{folder}.{name}" in taken:
+            name += "_again"
+        taken.add(f"{folder}.{name}")
+        found[name] = _broken(name, item.path, item.reason, item.fix)
+    return list(found.values())
+
+
+_BROKEN = _unique_broken()
+
+#: Steps whose failure concerns single definitions: the rest of the graph can work without.
+SEGMENT_STEPS = frozenset({segments.op.name, *(item.op.name for item in _BROKEN)})
+
+ASSETS = [stage for stage in (staging, marts, segments, kpis) if stage.keys] + _BROKEN

@@ -1,0 +1,77 @@
+{#- What DuckDB and Spark say differently, or say alike and mean differently: models use these instead of
+    date_diff, extract(dow), JSON operators and array functions. -#}
+
+{#- Text at a path of a JSON column; null when absent, JSON null or empty. `path` is like 'device.id'. -#}
+{%- macro json_text(column, path) -%}
+    {{- adapter.dispatch('json_text', 'segue')(column, path) -}}
+{%- endmacro -%}
+
+{%- macro default__json_text(column, path) -%}
+    nullif(trim(json_extract_string({{ column }}, '$.{{ path }}')), '')
+{%- endmacro -%}
+
+{%- macro spark__json_text(column, path) -%}
+    nullif(trim(get_json_object({{ column }}, '$.{{ path }}')), '')
+{%- endmacro -%}
+
+{#- Money at a path of a JSON column: decimal, so that sums do not depend on the order of the rows. -#}
+{%- macro json_money(column, path) -%}
+    try_cast({{ json_text(column, path) }} as decimal(18, 2))
+{%- endmacro -%}
+
+{#- Lower-case hexadecimal SHA-256 of a text. -#}
+{%- macro sha256_hex(text) -%}
+    {{- adapter.dispatch('sha256_hex', 'segue')(text) -}}
+{%- endmacro -%}
+
+{%- macro default__sha256_hex(text) -%}
+    sha256({{ text }})
+{%- endmacro -%}
+
+{%- macro spark__sha256_hex(text) -%}
+    sha2({{ text }}, 256)
+{%- endmacro -%}
+
+{#- Seconds from one timestamp to a later one, with fractions: decimal(18, 3). -#}
+{%- macro seconds_between(earlier, later) -%}
+    {{- adapter.dispatch('seconds_between', 'segue')(earlier, later) -}}
+{%- endmacro -%}
+
+{%- macro default__seconds_between(earlier, later) -%}
+    cast((epoch_ms({{ later }}) - epoch_ms({{ earlier }})) / 1000.0 as decimal(18, 3))
+{%- endmacro -%}
+
+{%- macro spark__seconds_between(earlier, later) -%}
+    cast((unix_millis({{ later }}) - unix_millis({{ earlier }})) / 1000.0 as decimal(18, 3))
+{%- endmacro -%}
+
+{#- Microseconds since 1970 of a timestamp. -#}
+{%- macro epoch_microseconds(moment) -%}
+    {{- adapter.dispatch('epoch_microseconds', 'segue')(moment) -}}
+{%- endmacro -%}
+
+{%- macro default__epoch_microseconds(moment) -%}
+    epoch_us({{ moment }})
+{%- endmacro -%}
+
+{%- macro spark__epoch_microseconds(moment) -%}
+    unix_micros({{ moment }})
+{%- endmacro -%}
+
+{#- Day of the week of a timestamp, Monday 1 to Sunday 7: day 0 of the epoch was a Thursday. -#}
+{%- macro weekday(moment) -%}
+    (cast(floor({{ epoch_microseconds(moment) }} / 86400000000.0) as bigint) + 3) % 7 + 1
+{%- endmacro -%}
+
+{#- One row per day from the first to the last, both dates included, in a column `date`. -#}
+{%- macro days_from_to(first, last) -%}
+    {{- adapter.dispatch('days_from_to', 'segue')(first, last) -}}
+{%- endmacro -%}
+
+{%- macro default__days_from_to(first, last) -%}
+    select cast(unnest(generate_series({{ first }}, {{ last }}, interval 1 day)) as date) as date
+{%- endmacro -%}
+
+{%- macro spark__days_from_to(first, last) -%}
+    select explode(sequence({{ first }}, {{ last }}, interval 1 day)) as date
+{%- endmacro -%}

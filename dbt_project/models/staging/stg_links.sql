@@ -1,0 +1,125 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='delete+insert',
+        unique_key=['left_type', 'left_value', 'right_type', 'right_value', 'rule']
+    )
+}}
+
+{%- set mark = high_water_mark(this, 'last_load_id', 'last_received_at') %}
+
+with events as (
+    {{ unread(ref('stg_events'), mark) }}
+),
+
+pairs as (
+    select
+        'anonymous_id' as left_type,
+        anonymous_id as left_value,
+        'user_id' as right_type,
+        user_id as right_value,
+        'same_message' as rule,
+        message_id, occurred_at, received_at, load_id
+    from events
+    union all
+    select
+        'device_id', device_id, 'user_id', user_id, 'device',
+        message_id, occurred_at, received_at, load_id
+    from events
+    union all
+    select
+        'device_id', device_id, 'anonymous_id', anonymous_id, 'device',
+        message_id, occurred_at, received_at, load_id
+    from events
+    union all
+    -- An address belongs to the account it was given for; without an account, to the browser.
+    select
+        'email', email_hash,
+        case when user_id is not null then 'user_id' else 'anonymous_id' end,
+        coalesce(user_id, anonymous_id), 'email',
+        message_id, occurred_at, received_at, load_id
+    from events
+    union all
+    select
+        'anonymous_id', previous_id, 'user_id', user_id, 'alias',
+        message_id, occurred_at, received_at, load_id
+    from events
+    where event_type = 'alias'
+),
+
+ranked as (
+    select
+        *,
+        row_number() over (
+            partition by left_type, left_value, right_type, right_value, rule
+            order by occurred_at, message_id
+        ) as position
+    from pairs
+    where left_value is not null and right_value is not null
+),
+
+fresh as (
+    select
+        left_type,
+        left_value,
+        right_type,
+        right_value,
+        rule,
+        min(occurred_at) as first_seen_at,
+        max(occurred_at) as last_seen_at,
+        min(received_at) as first_received_at,
+        count(*) as link_count,
+        max(case when position = 1 then message_id end) as first_message_id,
+        max(received_at) as last_received_at,
+        max(load_id) as last_load_id
+    from ranked
+    group by left_type, left_value, right_type, right_value, rule
+),
+
+{% if mark -%}
+all_seen as (
+    select * from fresh
+    union all
+    select earlier.*
+    from {{ this }} as earlier
+    where
+        exists (
+            select 1
+            from fresh
+            where
+                fresh.left_type = earlier.left_type
+                and fresh.left_value = earlier.left_value
+                and fresh.right_type = earlier.right_type
+                and fresh.right_value = earlier.right_value
+                and fresh.rule = earlier.rule
+        )
+),
+{%- else -%}
+all_seen as (select * from fresh),
+{%- endif %}
+
+ordered as (
+    select
+        *,
+        row_number() over (
+            partition by left_type, left_value, right_type, right_value, rule
+            order by first_seen_at, first_message_id
+        ) as position
+    from all_seen
+)
+
+select
+    left_type,
+    left_value,
+    right_type,
+    right_value,
+    rule,
+    min(first_seen_at) as first_seen_at,
+    max(last_seen_at) as last_seen_at,
+    min(first_received_at) as first_received_at,
+    cast(sum(link_count) as bigint) as link_count,
+    max(case when position = 1 then first_message_id end) as first_message_id,
+    max(last_received_at) as last_received_at,
+    max(last_load_id) as last_load_id
+from ordered
+group by left_type, left_value, right_type, right_value, rule

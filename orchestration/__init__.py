@@ -1,0 +1,6 @@
+"""Assembles the graph for Dagster: definitions, resources, automation, jobs, the wiring of dbt.
+
+Promises: `orchestration.definitions` loads whatever state the installation is in, and a fault in one
+dbt model stays with that model.
+Never: holds business logic; that is in `segue/`, and SQL is in `dbt_project/`.
+"""

@@ -1,0 +1,30 @@
+"""Everything Dagster needs to know: `python_module: orchestration.definitions`."""
+
+import dagster as dg
+
+from assets import alerts, clusters, identity, ingestion, models, segments, watch
+from orchestration import jobs
+from orchestration.automation import automation
+from orchestration.progress import progress
+from orchestration.resources import Clock, Turn, Warehouse
+from sensors import anomalies, edited_sql, failures, new_files
+
+defs = dg.Definitions(
+    assets=[
+        *ingestion.ASSETS,
+        *models.ASSETS,
+        identity.identifiers,
+        segments.memberships,
+        segments.evaluations,
+        clusters.discovery,
+        watch.anomalies,
+        alerts.announcements,
+    ],
+    jobs=[jobs.refresh, jobs.announce, jobs.maintenance],
+    schedules=[jobs.nightly_refresh, jobs.nightly_maintenance],
+    sensors=[new_files.new_files, edited_sql.edited_sql, anomalies.anomalies, failures.failures, automation],
+    resources={"warehouse": Warehouse(), "clock": Clock(), "turn": Turn()},
+    # One process per run: a process per step costs seconds, and there is one writer anyway.
+    executor=dg.in_process_executor,
+    loggers={"console": dg.colored_console_logger, "progress": progress},
+)

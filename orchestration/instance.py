@@ -1,0 +1,84 @@
+"""The Dagster instance of an installation: its home, its settings, what a killed process left in it."""
+
+import os
+from pathlib import Path
+
+import dagster as dg
+import psutil
+
+from segue.settings import Settings
+
+#: Tag of runs that `segue refresh` executes in its own process.
+PROCESS_TAG = "segue/process"
+
+_HEADER = "# Written by Segue at each start. To keep a file of your own, remove this line.\n"
+
+_CONFIG = """\
+telemetry:
+  enabled: false
+concurrency:
+  # One run at a time: the warehouse has one writer, and a run must not build another run's inputs.
+  runs:
+    max_concurrent_runs: 1
+  pools:
+    granularity: run
+    default_limit: 1
+run_monitoring:
+  enabled: true
+  poll_interval_seconds: 30
+retention:
+  schedule:
+    purge_after_days: {skipped: 7, success: 90, failure: 90}
+  sensor:
+    purge_after_days: {skipped: 1, success: 30, failure: 30}
+  auto_materialize:
+    purge_after_days: {skipped: 1, success: 30, failure: 30}
+"""
+
+
+def prepare_home(settings: Settings) -> Path:
+    """DAGSTER_HOME of the installation: made if need be, its `dagster.yaml` written, the variable set.
+
+    A `dagster.yaml` without our header is somebody's own (PostgreSQL storage, say) and stays as it is.
+    """
+    home = settings.home / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    config = home / "dagster.yaml"
+    text = _HEADER + _CONFIG
+    if not config.exists() or (config.read_text() != text and config.read_text().startswith(_HEADER)):
+        # Renamed into place: another process may be reading it.
+        draft = config.with_suffix(f".{os.getpid()}")
+        draft.write_text(text)
+        draft.replace(config)
+    os.environ["DAGSTER_HOME"] = str(home)
+    return home
+
+
+def process_tag() -> str:
+    """This process, so that another can tell whether it is still alive: `pid:start time`."""
+    me = psutil.Process()
+    return f"{me.pid}:{me.create_time():.0f}"
+
+
+def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Mark runs as failed whose `segue refresh` was killed: they would block the queue for ever.
+
+    Returns:
+        The ids of the runs that were closed.
+    """
+    unfinished = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    closed = []
+    for run in instance.get_runs(dg.RunsFilter(statuses=unfinished)):
+        tag = run.tags.get(PROCESS_TAG)
+        if tag is not None and not _is_alive(tag):
+            instance.report_run_failed(run, message="The process of this run was killed.")
+            closed.append(run.run_id)
+    return closed
+
+
+def _is_alive(tag: str) -> bool:
+    pid, _, started = tag.partition(":")
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.0f}" == started
+    except (psutil.NoSuchProcess, ValueError):
+        return False

@@ -1,0 +1,81 @@
+"""Jobs and schedules."""
+
+from datetime import datetime
+
+import dagster as dg
+
+from orchestration.automation import day_of
+from orchestration.resources import Warehouse
+from segue.clock import system_time
+from segue.errors import BadInputError
+from segue.settings import load_settings
+from segue.warehouse import maintain
+
+#: Names of jobs.
+REFRESH_JOB = "refresh"
+ANNOUNCE_JOB = "announce"
+
+refresh = dg.define_asset_job(
+    REFRESH_JOB,
+    selection=dg.AssetSelection.all(),
+    description="The whole graph, from the landing zone to the alert.",
+    executor_def=dg.in_process_executor,
+)
+
+announce = dg.define_asset_job(
+    ANNOUNCE_JOB,
+    selection=dg.AssetSelection.assets(["alerts", "announcements"]),
+    description="Sends what waits to be announced.",
+    executor_def=dg.in_process_executor,
+)
+
+
+@dg.op(description="Rewrites small files, forgets old states, removes dead files. Readers are not disturbed.")
+def maintain_warehouse(context: dg.OpExecutionContext, warehouse: Warehouse) -> None:
+    report = maintain(warehouse.core(), as_of=system_time())
+    context.log.info(
+        f"rewritten: {', '.join(report.rewritten) or 'nothing'}; {report.expired_snapshots} old states forgotten; "
+        f"{report.removed_files} files removed"
+    )
+
+
+@dg.job(description="Keeps the warehouse small and quick.", executor_def=dg.in_process_executor)
+def maintenance() -> None:
+    maintain_warehouse()
+
+
+@dg.schedule(
+    job=refresh,
+    cron_schedule="15 0 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Each night: time passes for segments and KPIs although no event has come.",
+)
+def nightly_refresh(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    return dg.RunRequest(partition_key=partition_of(context.scheduled_execution_time))
+
+
+nightly_maintenance = dg.ScheduleDefinition(
+    name="nightly_maintenance",
+    job=maintenance,
+    cron_schedule="45 3 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+
+
+def partition_of(as_of: datetime) -> str:
+    """The day that a refresh as of this time belongs to.
+
+    Raises:
+        BadInputError: when the graph has no such day.
+    """
+    if as_of > system_time():
+        raise BadInputError(f"{as_of.isoformat()} lies in the future", fix="choose a time that has passed")
+    first = load_settings().history_start
+    if day_of(as_of) < first:
+        raise BadInputError(
+            f"{as_of.isoformat()} lies before the first day of the graph, {first}",
+            fix="choose a later time, or set SEGUE_HISTORY_START to an earlier day",
+        )
+    return day_of(as_of).isoformat()

@@ -1,0 +1,83 @@
+"""One line per step on stderr, for a person who waits at a terminal."""
+
+import logging
+import sys
+from typing import Any
+
+import dagster as dg
+
+_NAME = "segue.progress"
+
+
+class _Lines(logging.Handler):
+    """Turns Dagster's event records into lines; everything else that is logged stays in the run's own log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rows: dict[str, list[str]] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        meta: dict[str, Any] = getattr(record, "dagster_meta", {})
+        event: dg.DagsterEvent | None = meta.get("dagster_event")
+        if event is None:
+            if record.levelno >= logging.WARNING:
+                self._say(f"  · {meta.get('orig_message', record.getMessage())}")
+            return
+        step = event.step_key or ""
+        if event.is_step_materialization:
+            self._rows.setdefault(step, []).append(self._describe(event))
+        elif event.is_step_success:
+            seconds = event.step_success_data.duration_ms / 1000
+            self._say(f"✓ {step:<22} {seconds:6.1f} s  {self._summary(step)}")
+        elif event.is_step_failure:
+            self._say(f"✗ {step:<22} {first_line(reason_of(event))}")
+        elif event.event_type_value == "ASSET_CHECK_EVALUATION":
+            result = event.asset_check_evaluation_data
+            if not result.passed:
+                mark = "✗" if result.severity is dg.AssetCheckSeverity.ERROR else "!"
+                said = result.description or ""
+                self._say(f"  {mark} check {result.asset_key.to_user_string()}: {result.check_name} {first_line(said)}")
+
+    def _describe(self, event: dg.DagsterEvent) -> str:
+        materialization = event.step_materialization_data.materialization
+        name = materialization.asset_key.path[-1]
+        rows = materialization.metadata.get("dagster/row_count")
+        return f"{name} {rows.value:,}" if rows is not None and isinstance(rows.value, int) else name
+
+    def _summary(self, step: str) -> str:
+        # A run over many days says the same once per day.
+        done = list(dict.fromkeys(self._rows.pop(step, [])))
+        return ", ".join(done) if len(done) <= 4 else f"{', '.join(done[:3])} and {len(done) - 3} more"
+
+    def _say(self, line: str) -> None:
+        sys.stderr.write(line.rstrip() + "\n")
+        sys.stderr.flush()
+
+
+@dg.logger(description="One line per step, for a terminal.")
+def progress(_context: dg.InitLoggerContext) -> logging.Logger:
+    """Chosen by `segue refresh`; runs started from the UI use Dagster's own."""
+    logger = logging.Logger(_NAME, logging.DEBUG)
+    logger.addHandler(_Lines())
+    return logger
+
+
+def reason_of(event: dg.DagsterEvent) -> str:
+    """What a failed step said, without Dagster's frame around it."""
+    data = event.step_failure_data
+    failure = data.user_failure_data
+    if failure is not None and failure.description:
+        return failure.description
+    error = data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    if error is None:
+        return event.message or "failed"
+    # `SegueError: message` reads better without the name of the class.
+    name, _, text = error.message.strip().partition(": ")
+    return text if text and name.rpartition(".")[2].endswith("Error") else error.message.strip()
+
+
+def first_line(text: str) -> str:
+    """The first line that says something."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")

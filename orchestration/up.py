@@ -1,0 +1,119 @@
+"""`segue up`: the Dagster UI, its daemon and everything they start, as one thing that starts and stops."""
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import requests
+from rich.console import Console
+
+from orchestration.processes import end_with_parent, running, stop_on_signals
+from segue.errors import SegueError
+from segue.settings import PROJECT_ROOT, Settings, load_settings
+
+HOST = "127.0.0.1"
+_FIRST_PORT = 3000
+_START_SECONDS = 120.0
+
+out = Console()
+err = Console(stderr=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until Ctrl-C, SIGTERM or the death of whoever started us; then leave no process."""
+    parser = argparse.ArgumentParser(prog="segue up", description="Dagster on your data, with sensors and schedules.")
+    parser.add_argument("--port", type=int, help="port of the UI; default: the first free one from 3000")
+    options = parser.parse_args(arguments)
+    stop_on_signals()
+    end_with_parent()
+    try:
+        with serving(load_settings(), port=options.port) as (url, program):
+            out.print(f"\n  Dagster UI    [link={url}]{url}[/link]")
+            out.print(f"  asset graph   {url}/asset-groups")
+            out.print("  Ctrl-C stops everything\n")
+            wait(program)
+    except SegueError as error:
+        err.print(f"[bold red]error[/] {error}", highlight=False)
+        return 1
+    except KeyboardInterrupt:
+        err.print("stopped")
+    return 0
+
+
+@contextmanager
+def serving(settings: Settings, *, port: int | None = None) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """The UI and the daemon for the length of the block; yields the URL once the UI answers.
+
+    Raises:
+        SegueError: when the port is taken, or Dagster ends before the UI answers.
+    """
+    from orchestration.instance import prepare_home
+
+    home = prepare_home(settings)
+    chosen = _free_port(port)
+    url = f"http://{HOST}:{chosen}"
+    log = home / "up.log"
+    command = [sys.executable, "-m", "dagster", "dev", "--host", HOST, "--port", str(chosen)]
+    command += ["--workspace", str(PROJECT_ROOT / "workspace.yaml"), "--log-format", "colored"]
+    env = {
+        **os.environ,
+        "SEGUE_HOME": str(settings.home),
+        "SEGUE_HISTORY_START": settings.history_start.isoformat(),
+        "SEGUE_DAGSTER_URL": url,
+        # So that `import orchestration` works without an installed package.
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")])),
+        "NO_COLOR": "1",
+    }
+    with running(command, env=env, cwd=PROJECT_ROOT, log=log) as program:
+        _await_ui(url, program, log)
+        yield url, program
+
+
+def wait(program: "subprocess.Popen[bytes]") -> None:
+    """Until the program ends by itself, which it should not.
+
+    Raises:
+        SegueError: saying so.
+    """
+    program.wait()
+    raise SegueError(f"Dagster ended by itself (exit code {program.returncode})", fix="its log is SEGUE_HOME/dagster/up.log")
+
+
+def _await_ui(url: str, program: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if program.poll() is not None:
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+            raise SegueError(f"Dagster did not start:\n{tail}", fix=f"the whole log is {log}")
+        try:
+            if requests.get(f"{url}/server_info", timeout=2).ok:
+                return
+        except requests.RequestException:
+            pass
+        time.sleep(0.3)
+    raise SegueError(f"the UI did not answer at {url} within {_START_SECONDS:.0f} s", fix=f"the log is {log}")
+
+
+def _free_port(wanted: int | None) -> int:
+    candidates = [wanted] if wanted is not None else range(_FIRST_PORT, _FIRST_PORT + 50)
+    for port in candidates:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise SegueError(
+        f"port {wanted or _FIRST_PORT} is taken by another program", fix="choose another: `segue up --port 3001`"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

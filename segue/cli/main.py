@@ -1,0 +1,99 @@
+"""The commands, in the order a newcomer meets them."""
+
+import logging
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+from segue.cli.console import AsOf, Format, OutputFormat, err, moment, out, print_rows, settings, warehouse
+from segue.errors import SegueError
+
+
+class _Group(typer.core.TyperGroup):
+    """Shows a `SegueError` as one message and exit code 1; any other exception is a defect and keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except SegueError as error:
+            err.print("[bold red]error[/]", end=" ")
+            err.print(str(error), markup=False, highlight=False)
+            raise typer.Exit(1) from None
+        except BrokenPipeError:  # `segue sql … | head`
+            sys.stderr.close()
+            raise typer.Exit(0) from None
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Segments that move with the people in them.\n\n"
+    "Start with [bold]segue demo[/], or bring your own events: [bold]segue import[/], then [bold]segue refresh[/].",
+)
+
+
+@app.callback()
+def _main(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")] = False) -> None:
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+
+
+@app.command()
+def config(format: OutputFormat = Format.table) -> None:
+    """Every setting: its variable, its value in force, its meaning. Secrets are shown as stars."""
+    current = settings()
+    rows = [
+        (f"SEGUE_{name.upper()}", "" if (value := getattr(current, name)) is None else str(value), field.description)
+        for name, field in type(current).model_fields.items()
+    ]
+    print_rows(["variable", "value", "meaning"], rows, format)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="A DuckDB query; `-` reads it from standard input.")],
+    format: OutputFormat = Format.table,
+    as_of: AsOf = None,
+) -> None:
+    """Read the warehouse, also while it is written.
+
+    One committed state, read-only: `segue sql "from segments.memberships limit 5"`,
+    `segue sql "show all tables"`, `segue sql "describe raw.events"`.
+    """
+    import duckdb
+
+    from segue.errors import BadInputError
+
+    text = sys.stdin.read() if query == "-" else query
+    with warehouse().read(as_of=moment(as_of)) as con:
+        try:
+            answer = con.execute(text)
+            columns = [column[0] for column in answer.description or []]
+            print_rows(columns, answer.fetchall(), format)
+        except duckdb.Error as error:
+            raise BadInputError(f"the query failed: {error}", fix='`segue sql "show all tables"` lists what can be read') from None
+
+
+@app.command()
+def maintain() -> None:
+    """Rewrite small files, forget old states, remove dead files. Readers are not disturbed; Dagster does it daily."""
+    from segue.warehouse import maintain as run
+
+    report = run(warehouse(), as_of=moment(None))
+    out.print(
+        f"rewritten: {', '.join(report.rewritten) or 'nothing'}; "
+        f"{report.expired_snapshots} old states forgotten; {report.removed_files} files removed"
+    )
+
+
+def _add_rooms() -> None:
+    from segue.cli import alerts, clusters, identity, ingest, quarantine, run, segments, simulate
+
+    for room in (run, simulate, ingest, quarantine, segments, identity, clusters, alerts):
+        room.register(app)
+
+
+_add_rooms()

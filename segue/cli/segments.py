@@ -1,0 +1,101 @@
+"""`segue segments`, `segue check`, `segue dbt`: who is in which segment, and whether the definitions work."""
+
+from typing import Annotated
+
+import typer
+
+from segue.cli.console import AsOf, Format, OutputFormat, err, moment, out, print_rows, settings, warehouse
+
+app = typer.Typer(no_args_is_help=True, help="Segments: sizes, members, and the history of a person.")
+
+
+def register(root: typer.Typer) -> None:
+    """Add this room's commands to `segue`."""
+    root.add_typer(app, name="segments")
+    root.command("check")(check)
+    root.command(
+        "dbt", context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+    )(dbt)
+
+
+@app.command("list")
+def list_segments(as_of: AsOf = None, format: OutputFormat = Format.table) -> None:
+    """Every segment with its size and its share of active people."""
+    from segue.segments import sizes
+
+    with warehouse().read() as con:
+        found = sizes(con, moment(as_of))
+    if not found:
+        err.print("no segment has been evaluated by then: [bold]segue refresh[/]")
+    print_rows(
+        ["segment", "member_count", "share", "evaluated_at", "is_held"],
+        [
+            (s.segment, s.member_count, None if s.share is None else round(s.share, 4), s.evaluated_at, s.is_held)
+            for s in found
+        ],
+        format,
+    )
+
+
+@app.command("members")
+def list_members(
+    name: Annotated[str, typer.Argument(help="The segment.")],
+    as_of: AsOf = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many rows; in order of person_id.", min=0)] = None,
+    format: OutputFormat = Format.table,
+) -> None:
+    """Who is in a segment, as of any time."""
+    from segue.segments import members
+
+    with warehouse().read() as con:
+        found = members(con, name, moment(as_of), limit=limit)
+    print_rows(["person_id", "entered_at"], [(m.person_id, m.entered_at) for m in found], format)
+
+
+@app.command("history")
+def show_history(
+    person: Annotated[str, typer.Argument(help="A person_id.")], format: OutputFormat = Format.table
+) -> None:
+    """Every segment a person entered or left, and why; ids that were merged into the person included."""
+    from segue.segments import person_history
+
+    with warehouse().read() as con:
+        changes = person_history(con, person)
+    print_rows(
+        ["effective_at", "segment", "change", "is_member", "cause", "person_id", "recorded_at"],
+        [(c.effective_at, c.segment, c.change, c.is_member, c.cause, c.person_id, c.recorded_at) for c in changes],
+        format,
+    )
+
+
+def check() -> None:
+    """Say of every dbt model and segment whether it works, before any data does. Exit code 1 when one does not."""
+    from segue.models import prepare
+    from segue.segments import definitions
+
+    project = prepare(settings())
+    known = definitions(project)
+    faults = [(b.reason, b.fix) for b in project.broken] + [(e.message, e.fix or "") for e in known.errors.values()]
+    for reason, fix in faults:
+        err.print("[bold red]broken[/]", end=" ")
+        err.print(f"{reason}\n  fix: {fix}", markup=False, highlight=False)
+    out.print(f"{len(project.models)} models, {len(known.segments)} of them segments, work; {len(faults)} broken")
+    if faults:
+        raise typer.Exit(1)
+
+
+def dbt(context: typer.Context, as_of: AsOf = None) -> None:
+    """Run dbt on the project with Segue's clock, warehouse and folders: `segue dbt build --select power_users`."""
+    import os
+    import sys
+
+    from segue.models import dbt_environment
+    from segue.settings import child_environment
+
+    current = settings()
+    environment = child_environment(
+        dbt_environment(current, as_of=moment(as_of)) | {"DBT_PROJECT_DIR": str(current.dbt_project)}
+    )
+    # Replaces this process, so that dbt's exit code and signals are its own.
+    program = "from dbt.cli.main import cli; cli(prog_name='segue dbt')"
+    os.execve(sys.executable, [sys.executable, "-c", program, *context.args], environment)  # noqa: S606

@@ -1,0 +1,293 @@
+"""One chunk of lines into `raw.events` and `raw.quarantine`, inside a transaction of the caller.
+
+Most lines are good and new: they stream from the text straight into the table in one statement. Lines that
+could be duplicates or are not clean are taken out and looked at again with care. Both ways run the same query.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from segue.clock import to_warehouse
+from segue.events import spec
+from segue.events.contracts import Contract
+from segue.events.explain import explain
+from segue.events.lines import Chunk, Fault
+from segue.warehouse import Connection
+
+_COLUMNS = ", ".join(spec.COLUMNS)
+_TABLE_COLUMNS = f"{_COLUMNS}, source, load_id, message_hash"
+
+#: Arrow batches of one chunk: what DuckDB's threads share among them.
+_BATCHES = 8
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the lines of one file."""
+
+    read: int = 0
+    loaded: int = 0
+    duplicates: int = 0
+    quarantined: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where the lines of one file come from."""
+
+    load_id: int
+    name: str  # as in raw.loads.file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A message for the quarantine."""
+
+    file: int
+    line: int
+    reason: str
+    detail: str
+    payload: str
+    received_at: datetime | None
+
+
+class Loader:
+    """Loads chunks. One for each ingest.
+
+    Args:
+        con: the warehouse, in a transaction; the tables exist.
+        contracts: what messages are held to.
+        as_of: naive columns that need a time and find none in the message get this one.
+        latest: a message that is younger is from the future (aware UTC).
+        source: what stands in `source`.
+    """
+
+    def __init__(
+        self, con: Connection, contracts: Iterable[Contract], *, as_of: datetime, latest: datetime, source: str
+    ) -> None:
+        self._con = con
+        self._contracts = {contract.name: contract for contract in contracts}
+        self._as_of = to_warehouse(as_of)
+        self._latest = to_warehouse(latest)
+        self._source = source
+        # Errors abort a transaction, so lines that may not even be JSON are first looked at outside of it.
+        self._scratch = duckdb.connect(":memory:")
+        self._fast = spec.messages("fast_lines", self._contracts.values())
+        self._careful = spec.messages("careful_lines", self._contracts.values())
+
+    def close(self) -> None:
+        self._scratch.close()
+
+    def load(self, chunk: Chunk, origins: dict[int, Origin], tallies: dict[int, Tally]) -> None:
+        """Put every line somewhere and count it.
+
+        Args:
+            origins: by index of the file.
+            tallies: by index of the file; added to.
+        """
+        count = len(chunk.lines)
+        refused = [_from_fault(fault) for fault in chunk.faults]
+        _count(tallies, chunk.file, "read")
+        for fault in chunk.faults:
+            tallies[fault.file].read += 1
+        if count:
+            loads = np.array([origins[file].load_id for file in sorted(origins)], np.int64)
+            load_ids = loads[np.searchsorted(np.array(sorted(origins)), chunk.file)]
+            hashes, is_suspect = self._first_look(chunk.lines)
+            is_suspect |= self._known(hashes, is_suspect)
+            done = self._stream(chunk.lines, load_ids, hashes, is_suspect)
+            _count(tallies, chunk.file[done], "loaded")
+            rest = np.flatnonzero(~done)
+            if len(rest):
+                refused += self._with_care(chunk, load_ids, rest, tallies)
+        self._quarantine(refused, origins, tallies)
+
+    def _first_look(self, lines: pa.LargeStringArray) -> tuple[npt.NDArray[np.uint64], Mask]:
+        """Hash of each line's messageId, and which lines need care: no id, an id twice, no JSON."""
+        table = pa.table({"line": lines})
+        for text in ("line", "case when json_valid(line) then line end"):
+            try:
+                query = f"select {spec.hash_of('id')} as h from (select {spec.given_id(text)} as id from first_lines)"
+                self._scratch.register("first_lines", table)
+                column = self._scratch.execute(query).to_arrow_table().column("h").combine_chunks()
+                break
+            except duckdb.InvalidInputException:  # some line is not JSON: ask again, one by one
+                continue
+        is_suspect: Mask = np.asarray(column.is_null().to_numpy(zero_copy_only=False), bool)
+        hashes: npt.NDArray[np.uint64] = column.fill_null(0).to_numpy(zero_copy_only=False).astype(np.uint64)
+        ordered = np.sort(hashes[~is_suspect])
+        twice = ordered[1:][ordered[1:] == ordered[:-1]]
+        if len(twice):
+            is_suspect |= np.isin(hashes, twice)
+        return hashes, is_suspect
+
+    def _known(self, hashes: npt.NDArray[np.uint64], is_suspect: Mask) -> Mask:
+        """Which lines have an id that is in history, by hash."""
+        self._con.register("new_hashes", pa.table({"h": hashes[~is_suspect]}))
+        found = self._con.execute(
+            "select distinct message_hash as h from raw.events where message_hash in (select h from new_hashes)"
+        ).fetchnumpy()["h"]
+        self._con.unregister("new_hashes")
+        return np.isin(hashes, found) if len(found) else np.zeros(len(hashes), bool)
+
+    def _stream(
+        self, lines: pa.LargeStringArray, load_ids: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint64], is_suspect: Mask
+    ) -> Mask:
+        """Insert every clean line that is no suspect; returns which were."""
+        expected = int((~is_suspect).sum())
+        if expected == 0:
+            return np.zeros(len(lines), bool)
+        table = pa.table(
+            {
+                "n": np.arange(len(lines), dtype=np.int64),
+                "load_id": load_ids,
+                "message_hash": pa.array(hashes, mask=is_suspect),
+                "line_text": lines,
+            }
+        )
+        batches = table.to_batches(max_chunksize=len(lines) // _BATCHES + 1)
+        self._con.register("fast_table", pa.Table.from_batches(batches))
+        # A suspect may not be JSON at all, so its text is hidden and not only its row.
+        self._con.execute(
+            f"""
+            insert into raw.events ({_TABLE_COLUMNS})
+            with fast_lines as (
+                select n, load_id, message_hash, case when message_hash is not null then line_text end as line from fast_table
+            )
+            select {_COLUMNS}, $source, load_id, message_hash from ({self._fast})
+            where problem is null and message_hash is not null
+            """,
+            {"source": self._source, "latest": self._latest},
+        )
+        inserted = self._con.fetchone()
+        self._con.unregister("fast_table")
+        if inserted is not None and int(inserted[0]) == expected:
+            return ~is_suspect
+        loaded = self._con.execute(
+            "select message_hash from raw.events where load_id between $1 and $2", [int(load_ids.min()), int(load_ids.max())]
+        ).fetchnumpy()["message_hash"]
+        return ~is_suspect & np.isin(hashes, loaded)
+
+    def _with_care(
+        self, chunk: Chunk, load_ids: npt.NDArray[np.int64], rest: npt.NDArray[np.intp], tallies: dict[int, Tally]
+    ) -> list[Refused]:
+        """Look at the lines that are left, one by one: load, call a duplicate, or refuse."""
+        con = self._con
+        table = pa.table({"n": rest, "load_id": load_ids[rest], "line_text": chunk.lines.take(pa.array(rest))})
+        con.register("careful_table", table)
+        con.execute(
+            f"""
+            create or replace temp table careful as
+            with careful_lines as (
+                select n, load_id, null as message_hash,
+                    case when json_valid(line_text) then case when json_type(line_text) = 'OBJECT' then line_text end end as line
+                from careful_table
+            )
+            select * replace ({spec.hash_of("message_id")} as message_hash) from ({self._careful})
+            """,
+            {"latest": self._latest},
+        )
+        con.unregister("careful_table")
+        # The first that was received wins; what history has wins over both.
+        con.execute(
+            """
+            create or replace temp table careful_new as
+            select n from careful
+            where problem is null
+                and (message_hash, message_id) not in (
+                    select (e.message_hash, e.message_id) from raw.events as e
+                    where e.message_hash in (select message_hash from careful where problem is null)
+                )
+            qualify row_number() over (partition by message_id order by received_at, load_id, n) = 1
+            """
+        )
+        con.execute(
+            f"insert into raw.events ({_TABLE_COLUMNS}) select {_COLUMNS}, $source, load_id, message_hash "
+            "from careful where n in (select n from careful_new) order by n",
+            {"source": self._source},
+        )
+        loaded = con.execute("select n from careful_new").fetchnumpy()["n"]
+        clean = con.execute("select n from careful where problem is null").fetchnumpy()["n"]
+        _count(tallies, chunk.file[loaded], "loaded")
+        _count(tallies, chunk.file[np.setdiff1d(clean, loaded)], "duplicates")
+        broken = con.execute("select n, problem, received_at from careful where problem is not null order by n").fetchall()
+        con.execute("drop table careful")
+        con.execute("drop table careful_new")
+        refused = []
+        for n, problem, received_at in broken:
+            payload = chunk.lines[n].as_py().rstrip("\r\n").replace("\0", "\\x00")
+            reason, detail = explain(problem, payload, self._contracts)
+            line = int(chunk.line[n])
+            refused.append(
+                Refused(
+                    file=int(chunk.file[n]), line=line, reason=reason, detail=f"line {line}: {detail}",
+                    payload=payload, received_at=received_at,
+                )  # fmt: skip
+            )
+        return refused
+
+    def _quarantine(self, refused: list[Refused], origins: dict[int, Origin], tallies: dict[int, Tally]) -> None:
+        """Keep what was refused; what is there already, from an earlier state of the same file, is a duplicate."""
+        if not refused:
+            return
+        con = self._con
+        table = pa.table(
+            {
+                "file": [item.file for item in refused],
+                "load_id": [origins[item.file].load_id for item in refused],
+                "name": [origins[item.file].name for item in refused],
+                "line": [item.line for item in refused],
+                "reason": [item.reason for item in refused],
+                "detail": [item.detail for item in refused],
+                "payload": [item.payload for item in refused],
+                "received_at": pa.array([item.received_at for item in refused], pa.timestamp("us")),
+            }
+        )
+        con.register("refused_table", table)
+        con.execute(
+            """
+            create or replace temp table refused as
+            with named as (
+                select *, md5(to_json([name, line::varchar, payload])::varchar) as quarantine_id from refused_table
+            )
+            select named.* from named
+            where quarantine_id not in (select q.quarantine_id from raw.quarantine as q where q.file in (select name from named))
+            """
+        )
+        con.unregister("refused_table")
+        con.execute(
+            """
+            insert into raw.quarantine
+                (quarantine_id, received_at, reason, detail, payload, source, file, line, load_id, replayed_at)
+            select quarantine_id, coalesce(received_at, $as_of), reason, detail, payload, $source, name, line, load_id, null
+            from refused order by load_id, line
+            """,
+            {"as_of": self._as_of, "source": self._source},
+        )
+        kept = con.execute("select file from refused").fetchnumpy()["file"]
+        con.execute("drop table refused")
+        _count(tallies, kept, "quarantined")
+        for item in refused:
+            tallies[item.file].duplicates += 1
+        for file in kept:
+            tallies[int(file)].duplicates -= 1
+
+
+def _from_fault(fault: Fault) -> Refused:
+    return Refused(
+        file=fault.file, line=fault.line, reason=fault.reason, detail=fault.detail, payload=fault.payload, received_at=None
+    )
+
+
+def _count(tallies: dict[int, Tally], files: npt.NDArray[np.int64], what: str) -> None:
+    indexes, counts = np.unique(files, return_counts=True)
+    for index, count in zip(indexes, counts, strict=True):
+        setattr(tallies[int(index)], what, getattr(tallies[int(index)], what) + int(count))

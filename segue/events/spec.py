@@ -1,0 +1,211 @@
+"""The Segment spec and the contracts, as one SQL query from lines of JSON to checked messages.
+
+The query is the only authority on what is accepted: the fast and the careful path of the loader both run it.
+"""
+
+from collections.abc import Callable, Iterable
+
+from segue.events.contracts import JSON_TYPES, Contract, Property
+
+#: Types of message that the spec knows.
+TYPES = ("track", "identify", "page", "screen", "group", "alias")
+
+#: Columns of `raw.events` that the query gives, in the order of the table, without source, load and hash.
+COLUMNS = (
+    "message_id", "type", "event", "name", "user_id", "anonymous_id", "previous_id", "group_id",
+    "timestamp", "original_timestamp", "sent_at", "received_at", "properties", "traits", "context",
+)  # fmt: skip
+
+#: Fields as Segment writes them, and the spelling of senders that write snake case.
+_FIELDS = {
+    "message_id": "messageId",
+    "user_id": "userId",
+    "anonymous_id": "anonymousId",
+    "previous_id": "previousId",
+    "group_id": "groupId",
+    "original_timestamp": "originalTimestamp",
+    "sent_at": "sentAt",
+    "received_at": "receivedAt",
+}
+_STAMPS = ("timestamp", "original_timestamp", "sent_at", "received_at")
+_OBJECTS = ("properties", "traits", "context")
+
+#: A message without a messageId: the id is made from what it says, so that sending it again adds nothing.
+_DERIVED_ID = (
+    "'content-' || md5(to_json([type, event, name, user_id, anonymous_id, previous_id, group_id, "
+    "coalesce(original_timestamp_text, timestamp_text, sent_at_text, received_at_text), "
+    "properties::varchar, traits::varchar, context::varchar])::varchar)"
+)
+
+
+def quote(text: str) -> str:
+    """A string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def hash_of(expression: str) -> str:
+    """The number by which ids are looked up in history. Not DuckDB's `hash()`, which may change with its version."""
+    return f"md5_number_lower({expression})"
+
+
+def given_id(line: str) -> str:
+    """SQL for the messageId of a line, NULL when it has none worth the name."""
+    spellings = (f"nullif(trim(json_extract_string({line}, '$.{name}')), '')" for name in ("messageId", "message_id"))
+    return f"coalesce({', '.join(spellings)})"
+
+
+def messages(lines: str, contracts: Iterable[Contract]) -> str:
+    """A query: one row per row of `lines`, with the columns of `raw.events` and `problem`.
+
+    Args:
+        lines: a relation with `n`, `load_id`, `message_hash` and `line`: text that is valid JSON, or NULL when
+            it is not even a JSON object.
+        contracts: checked after the spec.
+
+    Returns:
+        SQL with one parameter, `$latest`: no message may be younger (naive UTC). `problem` is NULL for a message
+        that may be loaded, else `reason` or `reason:field`.
+    """
+    contracts = list(contracts)
+    stamps = ", ".join(f"{name}_text" for name in _STAMPS)
+    return f"""
+    with parsed as (
+        select n, load_id, message_hash, from_json(line, {quote(_schema())}) as m from {lines}
+    ),
+    named as (
+        select n, load_id, message_hash, m is null as is_no_object,
+            nullif(trim({_field("message_id")}), '') as given_id,
+            m.type as type, nullif(m.event, '') as event, nullif(m.name, '') as name,
+            {", ".join(f"nullif(trim({_field(name)}), '') as {name}" for name in ("user_id", "anonymous_id", "previous_id", "group_id"))},
+            {", ".join(f"nullif({_field(name)}, '') as {name}_text" for name in _STAMPS)},
+            {", ".join(f"{_stamp(name)} as {name}_at" for name in _STAMPS)},
+            m.properties as properties, m.context as context,
+            -- RudderStack leaves the traits of an identify in the context.
+            case when m.traits is null and m.type in ('identify', 'group') then json_extract(m.context, '$.traits')
+                 else m.traits end as traits
+        from parsed
+    ),
+    timed as (
+        select * exclude (timestamp_at, original_timestamp_at, sent_at_at, received_at_at),
+            original_timestamp_at as original_timestamp, sent_at_at as sent_at,
+            coalesce(received_at_at, sent_at_at, timestamp_at, original_timestamp_at) as received_at,
+            case
+                when received_at_at is not null and sent_at_at is not null and original_timestamp_at is not null
+                    -- The client's clock may be wrong by any amount, but it is as wrong when it sends.
+                    then make_timestamp(epoch_us(received_at_at) - (epoch_us(sent_at_at) - epoch_us(original_timestamp_at)))
+                else coalesce(timestamp_at, original_timestamp_at, sent_at_at, received_at_at)
+            end as corrected,
+            {", ".join(f"{name}_text is not null and {name}_at is null as {name}_is_bad" for name in _STAMPS)}
+        from named
+    ),
+    checked as (
+        select * exclude (given_id, type, event, name, corrected, {stamps}),
+            type,
+            case when type = 'track' then event end as event,
+            case when type in ('page', 'screen') and name is null then nullif(json_extract_string(properties, '$.name'), '')
+                 when type in ('page', 'screen') then name end as name,
+            case when given_id is null then {_DERIVED_ID} else given_id end as message_id,
+            -- A clock that runs a little ahead: nothing happens after it was received.
+            least(corrected, received_at) as timestamp,
+            {_spec_problem()} as spec_problem
+        from timed
+    ),
+    looked_at as (
+        select *, {_looks(contracts, "json_type", lambda contract: [p.name for p in contract.properties])} as kinds,
+            {_looks(contracts, "json_extract_string", _limited)} as words
+        from checked
+    )
+    select n, load_id, message_hash, {", ".join(COLUMNS)},
+        case when spec_problem is not null then spec_problem else {_contract_problem(contracts)} end as problem
+    from looked_at
+    """
+
+
+def _schema() -> str:
+    texts = ["type", "event", "name", "timestamp", *_FIELDS, *_FIELDS.values()]
+    fields = [f'"{name}":"VARCHAR"' for name in texts] + [f'"{name}":"JSON"' for name in _OBJECTS]
+    return "{" + ",".join(fields) + "}"
+
+
+def _field(name: str) -> str:
+    return f'coalesce(m."{_FIELDS[name]}", m."{name}")' if name in _FIELDS else f'm."{name}"'
+
+
+def _stamp(name: str) -> str:
+    # `timestamptz` reads the offset that `timestamp` ignores. Infinite and far-away values would break arithmetic.
+    moment = f"try_cast({_field(name)} as timestamptz)"
+    return f"case when {moment} between '0001-01-01 00:00:00+00'::timestamptz and '9999-12-31 00:00:00+00'::timestamptz then {moment}::timestamp end"
+
+
+def _spec_problem() -> str:
+    bad_stamps = "\n".join(f"when {name}_is_bad then 'bad_timestamp:{_FIELDS.get(name, name)}'" for name in _STAMPS)
+    bad_objects = "\n".join(f"when left({name}::varchar, 1) <> '{{' then 'wrong_type:{name}'" for name in _OBJECTS)
+    return f"""
+    case
+        when is_no_object then 'broken_json'
+        when type is null or type not in ({", ".join(map(quote, TYPES))}) then 'unknown_type'
+        when user_id is null and anonymous_id is null then 'missing_ids:userId'
+        when type = 'alias' and previous_id is null then 'missing_ids:previousId'
+        when type = 'alias' and user_id is null then 'missing_ids:userId'
+        when type = 'group' and group_id is null then 'missing_ids:groupId'
+        when type = 'track' and event is null then 'missing_property:event'
+        {bad_stamps}
+        when received_at is null then 'bad_timestamp:timestamp'
+        when received_at > $latest or corrected > $latest or corrected > received_at + interval 1 day then 'future_timestamp'
+        when received_at < timestamp '2000-01-01' or corrected < timestamp '2000-01-01' then 'ancient_timestamp'
+        {bad_objects}
+    end
+    """
+
+
+def _path(name: str) -> str:
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+    return quote(f'$."{escaped}"')
+
+
+def _limited(contract: Contract) -> list[str]:
+    return [p.name for p in contract.properties if p.allowed]
+
+
+def _by_contract(contracts: list[Contract], branches: dict[str, str]) -> str:
+    """A CASE over type and event; `branches` gives the SQL by contract name, the ones not in it are NULL."""
+    tracks = [c for c in contracts if c.event is not None and c.name in branches]
+    others = [c for c in contracts if c.event is None and c.name in branches]
+    clauses = [f"when {quote(c.type)} then {branches[c.name]}" for c in others]
+    if tracks:
+        events = "\n".join(f"when {quote(c.event or '')} then {branches[c.name]}" for c in tracks)
+        clauses.insert(0, f"when 'track' then case event {events} end")
+    return "case type " + "\n".join(clauses) + " end" if clauses else "null"
+
+
+def _looks(contracts: list[Contract], function: str, names: Callable[[Contract], list[str]]) -> str:
+    branches = {
+        c.name: f"{function}({c.column}, [{', '.join(_path(name) for name in names(c))}])" for c in contracts if names(c)
+    }
+    return f"case when spec_problem is null then {_by_contract(contracts, branches)} end"
+
+
+def _contract_problem(contracts: list[Contract]) -> str:
+    branches = {}
+    for contract in contracts:
+        limited = _limited(contract)
+        tests = []
+        for number, item in enumerate(contract.properties, start=1):
+            tests += _property_tests(item, number, limited.index(item.name) + 1 if item.allowed else 0)
+        if tests:
+            branches[contract.name] = f"case {' '.join(tests)} end"
+    return _by_contract(contracts, branches)
+
+
+def _property_tests(item: Property, kind: int, word: int) -> list[str]:
+    types = ", ".join(map(quote, JSON_TYPES[item.type]))
+    tests = []
+    if item.required:
+        tests.append(f"when coalesce(kinds[{kind}], 'NULL') = 'NULL' then {quote(f'missing_property:{item.name}')}")
+    tests.append(f"when kinds[{kind}] not in ({types}, 'NULL') then {quote(f'wrong_type:{item.name}')}")
+    if item.allowed:
+        values = ", ".join(map(quote, item.allowed))
+        tests.append(
+            f"when kinds[{kind}] <> 'NULL' and words[{word}] not in ({values}) then {quote(f'value_not_allowed:{item.name}')}"
+        )
+    return tests

@@ -1,0 +1,25 @@
+"""The dbt project as Segue sees it: compiled, checked, and run as of any time.
+
+Promises: a broken definition is left out and named, and all others work; what is published is whole, and dbt, Dagster
+and the evaluation in memory all work with that same state.
+Never: takes the writer lock or opens the warehouse to compile; rewrites compiled SQL; knows a segment's history.
+"""
+
+from segue.models.environment import dbt_environment
+from segue.models.evaluate import Evaluation, Evaluator, Stitch, evaluate, run_chain
+from segue.models.prepare import fingerprint_of, prepare
+from segue.models.project import BrokenModel, Model, Project
+
+__all__ = [
+    "BrokenModel",
+    "Evaluation",
+    "Evaluator",
+    "Model",
+    "Project",
+    "Stitch",
+    "dbt_environment",
+    "evaluate",
+    "fingerprint_of",
+    "prepare",
+    "run_chain",
+]

@@ -1,0 +1,114 @@
+"""Runs every model's compiled SQL on empty tables: what the database would refuse, it refuses here, without data."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+
+import duckdb
+
+from segue.models.project import SEGMENT_SCHEMA, BrokenModel, Model, quote
+from segue.models.tables import TABLES, create_empty
+from segue.warehouse import Connection
+
+#: Any time will do: there is no data to compare it with.
+_SOME_TIME = datetime(2026, 1, 1)  # noqa: DTZ001 — naive UTC, as in the warehouse
+
+
+def empty_lake() -> Connection:
+    """An in-memory DuckDB whose default catalog has the warehouse's name, as the compiled SQL expects."""
+    con = duckdb.connect(":memory:")
+    con.execute("set TimeZone = 'UTC'")
+    con.execute("attach ':memory:' as lake")
+    con.execute("use lake")
+    return con
+
+
+def check(
+    models: tuple[Model, ...], source_columns: Mapping[str, Mapping[str, str]], raw_sql: Mapping[str, str]
+) -> tuple[BrokenModel, ...]:
+    """The models that DuckDB refuses, and the segments that are not lists of people.
+
+    A model that reads a table with unknown columns cannot be checked and passes, and so do its readers.
+
+    Args:
+        models: upstream first.
+        source_columns: what the project's YAML says about the columns of its sources.
+        raw_sql: path → text as the analyst wrote it, for line numbers.
+    """
+    con = empty_lake()
+    known: set[str] = set()
+    for relation, columns in {**source_columns, **TABLES}.items():
+        columns = {**columns, **source_columns.get(relation, {})}
+        if columns:
+            create_empty(con, relation, columns)
+            known.add(relation)
+    for name in ("as_of", "window_start", "window_end"):
+        con.execute(f"set variable {name} = $1::timestamp", [_SOME_TIME])
+    broken: dict[str, BrokenModel] = {}
+    unchecked: set[str] = set()
+    for model in models:
+        culprits = [name for name in model.depends_on if name in broken]
+        if culprits:
+            broken[model.name] = depends_on_broken(model.name, model.path, culprits[0])
+        elif model.relation in TABLES:
+            broken[model.name] = BrokenModel(
+                name=model.name,
+                path=model.path,
+                reason=f"{model.path}: the name {model.relation} belongs to a table of Segue's own.",
+                fix="give the file another name",
+            )
+        elif not known.issuperset(model.sources) or unchecked.intersection(model.depends_on) or not model.compiled_sql:
+            unchecked.add(model.name)
+        else:
+            found = _try(con, model, raw_sql.get(model.path, ""))
+            if found is not None:
+                broken[model.name] = found
+    con.close()
+    return tuple(broken.values())
+
+
+def depends_on_broken(name: str, path: str, culprit: str) -> BrokenModel:
+    """What is said of a definition whose only fault is what it reads."""
+    return BrokenModel(
+        name=name, path=path, reason=f"{path}: it reads {culprit}, which is broken.", fix=f"mend {culprit} first"
+    )
+
+
+def _try(con: Connection, model: Model, raw: str) -> BrokenModel | None:
+    con.execute(f"create schema if not exists {quote(model.schema)}")
+    try:
+        # The SQL starts on line 2, so that its line numbers are one less than DuckDB's.
+        con.execute(f"create table {model.quoted} as\n{model.compiled_sql}")
+    except duckdb.Error as error:
+        return BrokenModel(
+            name=model.name,
+            path=model.path,
+            reason=explain(str(error), model, raw),
+            fix="correct the SQL; `segue check` tries it again",
+        )
+    if model.schema == SEGMENT_SCHEMA:
+        columns = [row[0] for row in con.execute(f"describe {model.quoted}").fetchall()]
+        if "person_id" not in columns:
+            return BrokenModel(
+                name=model.name,
+                path=model.path,
+                reason=f"{model.path}: a segment lists people, but there is no column person_id among "
+                f"{', '.join(columns)}.",
+                fix="select person_id, one row per member, and optionally a reason",
+            )
+    return None
+
+
+def explain(error: str, model: Model, raw: str) -> str:
+    """One sentence from DuckDB's message, with the line in the file the analyst edits where it can be told."""
+    headline, _, _ = error.partition("\n\n")
+    headline = " ".join(headline.split())
+    place = re.search(r"^LINE (\d+):", error, re.MULTILINE)
+    if place is None:
+        return f"{model.path}: {headline}."
+    compiled = model.compiled_sql.splitlines()
+    number = int(place.group(1)) - 2
+    text = compiled[number].strip() if 0 <= number < len(compiled) else ""
+    matches = [n for n, line in enumerate(raw.splitlines(), start=1) if line.strip() == text]
+    where = f"{model.path}, line {matches[0]}" if len(matches) == 1 else model.path
+    return f"{where}: {headline}; at `{text}`." if text else f"{where}: {headline}."

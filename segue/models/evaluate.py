@@ -1,0 +1,212 @@
+"""Runs the compiled dbt models in memory, as of any time: the analyst's SQL, unchanged, on what was known then."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Self
+
+import duckdb
+
+from segue.clock import to_warehouse
+from segue.models.check import empty_lake
+from segue.models.project import Model, Project, quote
+from segue.models.tables import TABLES, create_empty
+from segue.warehouse import Connection
+
+#: Writes the identity tables into the default catalog of a connection, from the staging models in it, as of a time.
+Stitch = Callable[[Connection, datetime], object]
+
+Window = tuple[datetime, datetime]
+
+_EVENTS = "raw.events"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What the models say as of a time. The tables are in `con`, until the next evaluation on the same evaluator."""
+
+    as_of: datetime
+    con: Connection
+    built: frozenset[str]  # names of models
+    failed: Mapping[str, str]  # name → why
+
+
+def run_chain(
+    con: Connection, models: Sequence[Model], *, as_of: datetime, window: Window | None = None
+) -> dict[str, str]:
+    """Build the models as tables in the default catalog of `con`, which must be called `lake` and hold their sources.
+
+    Args:
+        models: upstream first.
+        as_of: what `getvariable('as_of')` answers.
+        window: what `getvariable('window_start')` and `('window_end')` answer; null when None.
+
+    Returns:
+        Name → reason, of each model that the database refused; models that read one of those are among them.
+    """
+    set_clock(con, as_of=as_of, window=window)
+    failed: dict[str, str] = {}
+    for model in models:
+        culprit = next((name for name in model.depends_on if name in failed), None)
+        if culprit is not None:
+            failed[model.name] = f"it reads {culprit}, which failed"
+            continue
+        con.execute(f"create schema if not exists {quote(model.schema)}")
+        try:
+            con.execute(f"create or replace table {model.quoted} as\n{model.compiled_sql}")
+        except duckdb.Error as error:
+            con.execute(f"drop table if exists {model.quoted}")
+            failed[model.name] = " ".join(str(error).partition("\n\n")[0].split())
+    return failed
+
+
+def set_clock(con: Connection, *, as_of: datetime, window: Window | None = None) -> None:
+    """Set the session variables that the models read their time from."""
+    start, end = map(to_warehouse, window) if window is not None else (None, None)
+    for name, value in (("as_of", to_warehouse(as_of)), ("window_start", start), ("window_end", end)):
+        con.execute(f"set variable {name} = $1::timestamp", [value])
+
+
+class Evaluator:
+    """The warehouse's events, loaded once into memory, to be evaluated as of many times.
+
+    Use as a context manager. A model whose meta says `segue: {per_event: true}` (each of its rows comes from one
+    event, and it has `received_at`) is built once and then only filtered.
+
+    Args:
+        project: whose models.
+        source: where the events are; not needed any more after construction.
+        until: nothing received later is loaded; the latest time that can be asked for.
+        stitch: makes the identity tables as of each time. None: the source's identity tables are used as they are.
+        targets: names of the models wanted; their upstream models come with them. None: the segments.
+        events: the query, on `source`, that stands for `raw.events`; an engine passes the events of some people.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        source: Connection,
+        *,
+        until: datetime,
+        stitch: Stitch | None = None,
+        targets: Collection[str] | None = None,
+        events: str = "select * from raw.events",
+    ) -> None:
+        self._until = until
+        self._stitch = stitch
+        wanted = [m.name for m in project.segments] if targets is None else targets
+        models = project.upstream(wanted)
+        with_identity = project.after_source("identity", models)
+        once = _per_event(models)
+        self._before = [m for m in models if m.name not in with_identity and m.name not in once]
+        self._after = [m for m in models if m.name in with_identity]
+        if stitch is not None and self._after:
+            # Stitching reads staging models that no wanted model may read by itself.
+            known = {m.name for m in models}
+            extra = [m for m in project.models if m.schema == "staging" and m.name not in known]
+            extra = [m for m in project.upstream([m.name for m in extra]) if m.name not in known]
+            self._before += [m for m in extra if m.name not in project.after_source("identity", project.models)]
+            models = (*models, *extra)
+        self._con = empty_lake()
+        needed = {s for model in models for s in model.sources}
+        for relation in sorted(needed):
+            if relation == _EVENTS:
+                self._load_events(source, events)
+            elif stitch is None or not relation.startswith("identity."):
+                self._copy(source, relation, project.source_columns.get(relation, {}))
+        if once:
+            self._build_once([m for m in models if m.name in once])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the memory."""
+        self._con.close()
+
+    def at(self, as_of: datetime, *, window: Window | None = None) -> Evaluation:
+        """Build every wanted model from what had been received by `as_of`. Replaces the evaluation before.
+
+        Raises:
+            ValueError: when `as_of` is later than `until`.
+        """
+        if as_of > self._until:
+            raise ValueError(f"the events are loaded until {self._until}, so {as_of} cannot be evaluated")
+        failed = run_chain(self._con, self._before, as_of=as_of, window=window)
+        if self._stitch is not None and self._after:
+            self._con.execute("drop schema if exists identity cascade")
+            self._stitch(self._con, as_of)
+        doomed = [m for m in self._after if failed.keys() & set(m.depends_on)]
+        failed |= {m.name: "it reads a model which failed" for m in doomed}
+        failed |= run_chain(self._con, [m for m in self._after if m not in doomed], as_of=as_of, window=window)
+        built = frozenset(m.name for m in (*self._before, *self._after)) - failed.keys()
+        return Evaluation(as_of=as_of, con=self._con, built=built, failed=failed)
+
+    def _load_events(self, source: Connection, events: str) -> None:
+        rows = source.execute(
+            f"select * from ({events}) where received_at <= $1::timestamp", [to_warehouse(self._until)]
+        ).to_arrow_reader(100_000)
+        self._con.register("arriving", rows)
+        # Sorted, so that an early time reads only the beginning.
+        self._con.execute("create table memory.main.events as select * from arriving order by received_at")
+        self._con.unregister("arriving")
+        self._con.execute("create schema if not exists raw")
+        self._con.execute(
+            "create view raw.events as select * from memory.main.events where received_at <= getvariable('as_of')"
+        )
+
+    def _copy(self, source: Connection, relation: str, declared: Mapping[str, str]) -> None:
+        schema, _, table = relation.partition(".")
+        try:
+            rows = source.execute(f"select * from {quote(schema)}.{quote(table)}").to_arrow_reader(100_000)
+        except duckdb.CatalogException:
+            # Not made yet: as good as empty, when its columns are known.
+            columns = {**declared, **TABLES.get(relation, {})}
+            if columns:
+                create_empty(self._con, relation, columns)
+            return
+        self._con.execute(f"create schema if not exists {quote(schema)}")
+        self._con.register("arriving", rows)
+        self._con.execute(f"create table {quote(schema)}.{quote(table)} as select * from arriving")
+        self._con.unregister("arriving")
+
+    def _build_once(self, models: Sequence[Model]) -> None:
+        failed = run_chain(self._con, models, as_of=self._until)
+        for model in models:
+            if model.name in failed:
+                continue
+            kept = f"memory.main.{quote(model.relation)}"
+            self._con.execute(f"create table {kept} as select * from {model.quoted} order by received_at")
+            self._con.execute(f"drop table {model.quoted}")
+            self._con.execute(
+                f"create view {model.quoted} as select * from {kept} where received_at <= getvariable('as_of')"
+            )
+
+
+def _per_event(models: Sequence[Model]) -> frozenset[str]:
+    found: set[str] = set()
+    for model in models:
+        said = model.meta.get("segue")
+        is_said = isinstance(said, Mapping) and said.get("per_event") is True
+        if is_said and set(model.sources) <= {_EVENTS} and found.issuperset(model.depends_on):
+            found.add(model.name)
+    return frozenset(found)
+
+
+def evaluate(
+    project: Project,
+    source: Connection,
+    *,
+    as_of: datetime,
+    window: Window | None = None,
+    stitch: Stitch | None = None,
+    targets: Collection[str] | None = None,
+) -> Evaluation:
+    """One evaluation as of one time; for many, an `Evaluator` loads the events once. Close its `con` after use."""
+    return Evaluator(project, source, until=as_of, stitch=stitch, targets=targets).at(as_of, window=window)

@@ -1,0 +1,31 @@
+"""Segments: what analysts defined, and who was in them when.
+
+Promises: the ledger of transitions is the truth and memberships are its fold; evaluating again writes nothing, and
+evaluating days in any order gives the same tables; nobody is in two segments of one exclusive group; a merge of two
+ids is never shown as an exit or an entry.
+Never: decides who belongs to a segment, which is the analysts' SQL; writes outside the schema `segments`.
+"""
+
+from segue.segments.definitions import Definitions, Segment, definitions
+from segue.segments.history import RecordReport, SegmentShare, ensure_tables, latest_evaluation, record
+from segue.segments.read import Change, Member, SegmentSize, members, person_history, sizes
+from segue.segments.refresh import backfill, refresh_memberships
+
+__all__ = [
+    "Change",
+    "Definitions",
+    "Member",
+    "RecordReport",
+    "Segment",
+    "SegmentShare",
+    "SegmentSize",
+    "backfill",
+    "definitions",
+    "ensure_tables",
+    "latest_evaluation",
+    "members",
+    "person_history",
+    "record",
+    "refresh_memberships",
+    "sizes",
+]

@@ -1,0 +1,96 @@
+"""Every setting of Segue, typed, in one place: `SEGUE_*` in the environment or in `.env`."""
+
+import os
+from collections.abc import Mapping
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from segue.errors import BadSettingError
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """What an installation can be told. `segue config` prints this table with the values in force."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SEGUE_", env_file=PROJECT_ROOT / ".env", extra="ignore", frozen=True, env_ignore_empty=True
+    )
+
+    home: Path = Field(PROJECT_ROOT / ".segue", description="Where all state lives. Two homes never meet.")
+    dbt_project: Path = Field(PROJECT_ROOT / "dbt_project", description="The dbt project that analysts edit.")
+    catalog: str = Field(
+        "",
+        description="Catalog of the warehouse. Empty: SQLite under the home. "
+        "PostgreSQL when outgrown: `postgres:dbname=segue host=…`.",
+    )
+    data_path: str = Field("", description="Where the warehouse keeps its Parquet files. Empty: under the home; or s3://…")
+    memory_limit: str = Field("", description="Most memory DuckDB may use, e.g. 4GB. Empty: DuckDB's own default.")
+    snapshot_hours: int = Field(24, ge=1, description="How long old states stay readable before maintenance drops them.")
+    history_start: date = Field(date(2019, 1, 1), description="First day of the daily partitions in the Dagster UI.")
+    history_days: int = Field(
+        90, ge=0, description="How many past days of segment history a refresh fills in by itself; older days by backfill."
+    )
+    landing: Path | None = Field(None, description="The landing zone for event files. Empty: HOME/landing.")
+    dagster_url: str = Field("http://127.0.0.1:3000", description="Where the Dagster UI answers; used for links.")
+    slack_webhook_url: SecretStr | None = Field(None, description="Slack incoming webhook for alerts.")
+    smtp_url: SecretStr | None = Field(None, description="smtp://user:password@host:port for e-mail alerts.")
+    email_from: str = Field("segue@localhost", description="Sender of e-mail alerts.")
+    email_to: str = Field("", description="Receivers of e-mail alerts, separated by commas.")
+    country: str = Field("US", description="Country whose holidays the forecasts know (ISO 3166, two letters).")
+
+    @field_validator("home", "dbt_project", "landing")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().absolute()
+
+    @cached_property
+    def landing_zone(self) -> Path:
+        """The folder that event files are dropped into."""
+        return self.landing or self.home / "landing"
+
+    @cached_property
+    def warehouse_home(self) -> Path:
+        """Local files of the warehouse: catalog, data, locks, extensions."""
+        return self.home / "warehouse"
+
+    @cached_property
+    def catalog_uri(self) -> str:
+        """What DuckLake attaches as its catalog."""
+        return self.catalog or f"sqlite:{self.warehouse_home / 'catalog.sqlite'}"
+
+    @cached_property
+    def data_uri(self) -> str:
+        """Where DuckLake writes Parquet files."""
+        return self.data_path or str(self.warehouse_home / "data")
+
+    @property
+    def catalog_is_sqlite(self) -> bool:
+        return self.catalog_uri.startswith("sqlite:")
+
+    @cached_property
+    def dbt_home(self) -> Path:
+        """Manifest, compiled SQL and logs of dbt: never inside the analysts' folder."""
+        return self.home / "dbt"
+
+
+def load_settings(**overrides: object) -> Settings:
+    """The settings in force.
+
+    Raises:
+        BadSettingError: naming each variable that has a wrong value.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        wrong = "; ".join(f"SEGUE_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        raise BadSettingError(f"unusable settings: {wrong}", fix="`segue config` lists every setting and its meaning") from None
+
+
+def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment with `extra` on top, for a program that we start."""
+    return {**os.environ, **extra}

@@ -1,0 +1,12 @@
+"""The warehouse: DuckLake (Parquet files and a small SQL catalog), read by many while one writes.
+
+Promises: a reader sees one committed state and never waits for a writer; a write is whole or absent,
+after kill -9 too; one writer at a time, whichever process it is in.
+Never: knows what the tables mean.
+"""
+
+from segue.warehouse.connect import Connection, Warehouse
+from segue.warehouse.lock import WriterLock
+from segue.warehouse.maintenance import MaintenanceReport, maintain
+
+__all__ = ["Connection", "MaintenanceReport", "Warehouse", "WriterLock", "maintain"]

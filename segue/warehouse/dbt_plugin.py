@@ -1,0 +1,39 @@
+"""What dbt needs from the warehouse: the writer lock, the extensions and the clock, on each of its connections.
+
+dbt-duckdb loads this module because `dbt_project/profiles.yml` names it. So a bare `dbt build` in a
+shell follows the same rules as a Dagster run.
+"""
+
+import os
+from typing import Any
+
+from dbt.adapters.duckdb.credentials import DuckDBCredentials
+from dbt.adapters.duckdb.plugins import BasePlugin
+
+from segue.clock import parse_as_of, system_time, to_warehouse
+from segue.settings import load_settings
+from segue.warehouse.connect import Connection, Warehouse, link_extensions, prepare_catalog
+
+#: Set by whoever starts dbt; a person in a shell may leave it out and gets the current time.
+AS_OF_VARIABLE = "SEGUE_AS_OF"
+
+
+class Plugin(BasePlugin):
+    """One per dbt process."""
+
+    def initialize(self, plugin_config: dict[str, Any]) -> None:
+        text = os.environ.get(AS_OF_VARIABLE)
+        self._as_of = to_warehouse(parse_as_of(text) if text else system_time())
+        self._settings = load_settings()
+
+    def update_connection_config(self, creds: DuckDBCredentials, config: dict[str, Any]) -> None:
+        config["extension_directory"] = str(link_extensions(self._settings))
+        config["autoinstall_known_extensions"] = False
+
+    def configure_connection(self, conn: Connection) -> None:
+        prepare_catalog(conn, self._settings)
+        # Held until the process ends: a dbt run is one writer. The descriptor is kept by not being closed.
+        self._lock = Warehouse(self._settings).lock.acquire("dbt")
+
+    def configure_cursor(self, cursor: Connection) -> None:
+        cursor.execute("set variable as_of = $1::timestamp", [self._as_of])

@@ -1,0 +1,67 @@
+"""One writer at a time, across processes: an advisory lock that dies with its holder."""
+
+import fcntl
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.05
+_SAY_AFTER_SECONDS = 3.0
+
+
+class WriterLock:
+    """The right to write the warehouse. The kernel releases it when the holder dies, so no lock is ever stale.
+
+    Not re-entrant: taking it twice in one process waits for itself.
+
+    Args:
+        path: the lock file; its content names the holder, for messages only.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def acquire(self, purpose: str) -> int:
+        """Wait for the lock and return the file descriptor that holds it; say once who is in the way."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        started = time.monotonic()
+        said = False
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not said and time.monotonic() - started > _SAY_AFTER_SECONDS:
+                    log.warning("%s waits for the writer: %s", purpose, self.holder() or "unknown")
+                    said = True
+                time.sleep(_POLL_SECONDS)
+            except BaseException:
+                os.close(descriptor)
+                raise
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "purpose": purpose}).encode(), 0)
+        return descriptor
+
+    @contextmanager
+    def held(self, purpose: str) -> Iterator[None]:
+        """Hold the lock for the block."""
+        descriptor = self.acquire(purpose)
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    def holder(self) -> str | None:
+        """Who holds, or last held, the lock: `purpose (pid N)`; None when never taken."""
+        try:
+            note = json.loads(self._path.read_text())
+        except (OSError, ValueError):
+            return None
+        return f"{note['purpose']} (pid {note['pid']})"

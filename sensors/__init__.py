@@ -1,0 +1,1 @@
+"""What the platform reacts to: new files, edited SQL, anomalies, failures."""

@@ -1,0 +1,103 @@
+"""A run that failed, or a check of severity ERROR that failed, is announced; whoever started the run."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+
+from orchestration.progress import first_line, reason_of
+from orchestration.resources import Warehouse
+from segue import alerts
+from segue.clock import system_time
+from segue.settings import load_settings
+
+#: Ends of runs looked at in one tick: each costs a read of that run's log, and a tick has 60 seconds.
+_RUNS_PER_TICK = 20
+
+_ENDS = {"failed": dg.DagsterEventType.RUN_FAILURE, "succeeded": dg.DagsterEventType.RUN_SUCCESS}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What is announced."""
+
+    kind: str  # run_failed, check_failed
+    subject_id: str  # the same failure has the same id, whoever sees it
+    title: str
+    detail: str
+    url: str
+
+
+@dg.sensor(
+    name="failures",
+    minimum_interval_seconds=15,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Announces failed runs and failed checks of severity ERROR.",
+)
+def failures(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.SensorResult | dg.SkipReason:
+    """Runs end once, so a cursor over the ends of runs neither repeats nor misses any."""
+    cursor = json.loads(context.cursor or "{}")
+    found: list[Failure] = []
+    for name, event_type in _ENDS.items():
+        page = context.instance.fetch_run_status_changes(
+            event_type, limit=_RUNS_PER_TICK, cursor=cursor.get(name), ascending=True
+        )
+        cursor[name] = page.cursor
+        for record in page.records:
+            run = context.instance.get_run_by_id(record.event_log_entry.run_id)
+            if run is not None:
+                found += failures_of(context.instance, run)
+    if found:
+        settings = load_settings()
+        with warehouse.write("announce failures") as con:
+            for failure in found:
+                alerts.announce_failure(con, settings=settings, now=system_time(), **vars_of(failure))
+    if not found:
+        context.update_cursor(json.dumps(cursor))
+        return dg.SkipReason("no new failure")
+    return dg.SensorResult(cursor=json.dumps(cursor))
+
+
+def vars_of(failure: Failure) -> Mapping[str, str]:
+    """The failure as keyword arguments."""
+    return {name: getattr(failure, name) for name in failure.__slots__}
+
+
+def failures_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Sequence[Failure]:
+    """What went wrong in a run that has ended."""
+    url = f"{load_settings().dagster_url}/runs/{run.run_id}"
+    found = []
+    if run.status is dg.DagsterRunStatus.FAILURE:
+        records = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
+        reasons = [
+            f"{event.step_key}: {first_line(reason_of(event))}"
+            for record in records
+            if (event := record.event_log_entry.dagster_event) is not None
+        ]
+        found.append(
+            Failure(
+                kind="run_failed",
+                subject_id=run.run_id,
+                title=f"Run of {run.job_name} failed",
+                detail="\n".join(reasons) or "the process of the run ended",
+                url=url,
+            )
+        )
+    for record in instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION).records:
+        event = record.event_log_entry.dagster_event
+        if event is None:
+            continue
+        result = event.asset_check_evaluation_data
+        if not result.passed and result.severity is dg.AssetCheckSeverity.ERROR:
+            asset = result.asset_key.to_user_string()
+            found.append(
+                Failure(
+                    kind="check_failed",
+                    subject_id=f"{run.run_id}:{asset}:{result.check_name}",
+                    title=f"Check {result.check_name} of {asset} failed",
+                    detail=result.description or f"{result.check_name} failed on {asset}",
+                    url=f"{load_settings().dagster_url}/assets/{asset}?view=checks&checkDetail={result.check_name}",
+                )
+            )
+    return found

@@ -1,0 +1,3 @@
+select person_id
+from {{ ref('person_features') }}
+where last_seen_at <= {{ as_of() }} - interval 48 hour

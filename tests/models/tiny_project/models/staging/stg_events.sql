@@ -1,0 +1,6 @@
+{{ config(materialized='incremental', unique_key='message_id', meta={'segue': {'per_event': true}}) }}
+select message_id, event as event_name, timestamp as occurred_at, received_at, user_id, previous_id, load_id
+from {{ source('raw', 'events') }}
+{% if is_incremental() %}
+where load_id > (select coalesce(max(load_id), 0) from {{ this }})
+{% endif %}
