@@ -1,17 +1,81 @@
 """Groups that nobody defined: found in how people behave."""
+
+from collections.abc import Iterator
+
 import dagster as dg
+
+from orchestration import present
 from orchestration.automation import REFRESH, WRITER
+from orchestration.project import PROJECT
 from orchestration.resources import Clock, Turn, Warehouse
+from segue import clusters
+from segue.warehouse import Connection
+
+_COMMON = {
+    "group_name": "clusters",
+    "kinds": {"python", "scikitlearn"},
+    "owners": ["team:data"],
+    "deps": [["marts", "person_features"]],
+    "automation_condition": REFRESH,
+}
 
 
 @dg.multi_asset(
     name="clusters",
     specs=[
-        dg.AssetSpec(["clusters", "assignments"], deps=[["marts", "person_features"]], group_name="clusters", automation_condition=REFRESH, skippable=True),
-        dg.AssetSpec(["clusters", "profiles"], deps=[["marts", "person_features"]], group_name="clusters", automation_condition=REFRESH),
+        dg.AssetSpec(["clusters", "assignments"], description="The cluster of each person, per method.", **_COMMON),
+        dg.AssetSpec(
+            ["clusters", "profiles"],
+            description="What each cluster is like: a name, a sentence, how many people, what sets them apart.",
+            **_COMMON,
+        ),
+        dg.AssetSpec(["clusters", "runs"], description="How each discovery chose its clusters, and how good they are.", **_COMMON),
     ],
     pool=WRITER,
 )
-def discovery(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, turn: Turn):
-    yield dg.MaterializeResult(asset_key=["clusters", "assignments"])
-    yield dg.MaterializeResult(asset_key=["clusters", "profiles"])
+def discovery(
+    context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, turn: Turn
+) -> Iterator[dg.MaterializeResult]:
+    """K-Means and HDBSCAN on scaled behaviour."""
+    as_of = clock.as_of(context)
+    with warehouse.write("clusters", as_of=as_of) as con:
+        report = clusters.discover(con, as_of=as_of, features=clusters.features_of(PROJECT))
+    with warehouse.read() as con:
+        counts = {table: _count(con, table) for table in ("assignments", "profiles", "runs")}
+    rows = [
+        (found.method, p.cluster_name, p.person_count, present.percent(p.share), p.profile)
+        for found in report.methods
+        for p in found.profiles
+    ]
+    yield dg.MaterializeResult(
+        asset_key=["clusters", "assignments"],
+        metadata={
+            "dagster/row_count": counts["assignments"],
+            "people compared": report.person_count,
+            "people left out": report.left_out_count,
+            "features": report.feature_count,
+            "note": report.note or "clusters were found",
+            "map": present.picture(clusters.plot(report), title="people by cluster"),
+        },
+    )
+    yield dg.MaterializeResult(
+        asset_key=["clusters", "profiles"],
+        metadata={
+            "dagster/row_count": counts["profiles"],
+            "profiles": present.table(["method", "cluster", "people", "share", "profile"], rows),
+            "picture": present.picture(clusters.plot(report), title="profiles of the clusters"),
+        },
+    )
+    yield dg.MaterializeResult(
+        asset_key=["clusters", "runs"],
+        metadata={
+            "dagster/row_count": counts["runs"],
+            **{f"silhouette, {m.method}": m.silhouette for m in report.methods if m.silhouette is not None},
+            **{f"criterion, {m.method}": m.criterion for m in report.methods},
+        },
+    )
+
+
+def _count(con: Connection, table: str) -> int:
+    row = con.execute(f"select count(*) from clusters.{table}").fetchone()
+    return int(row[0]) if row else 0

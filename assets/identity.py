@@ -8,9 +8,13 @@ from orchestration import present
 from orchestration.automation import REFRESH, WRITER
 from orchestration.resources import Clock, Turn, Warehouse
 from segue.identity import stitch
+from segue.warehouse import Connection
 
 _COMMON = {"group_name": "identity", "kinds": {"python", "duckdb"}, "owners": ["team:data"], "automation_condition": REFRESH}
 _DEPS = [["staging", "stg_identifiers"], ["staging", "stg_links"]]
+
+#: A larger share of refused links says that something is wrong with an identifier.
+_MANY_REFUSED = 0.05
 
 #: More identifiers than this belong to a machine or a mistake, not to a person.
 _GIANT = 50
@@ -43,7 +47,7 @@ _GIANT = 50
             description=f"Nobody has more than {_GIANT} identifiers.",
         ),
         dg.AssetCheckSpec(
-            "few_refused_links", asset=["identity", "refused"], description="Refused links are few against people."
+            "few_refused_links", asset=["identity", "refused"], description="Few links are refused by the guards."
         ),
     ],
     pool=WRITER,
@@ -55,4 +59,42 @@ def identifiers(
     as_of = clock.as_of(context)
     with warehouse.write("identity", as_of=as_of) as con:
         report = stitch(con, as_of=as_of)
-    for n in ("identifiers","merges","refused"): yield dg.MaterializeResult(asset_key=["identity",n])
+    with warehouse.read() as con:
+        counts = {table: _count(con, table) for table in ("identifiers", "merges", "refused")}
+    facts = present.report(report)
+    yield dg.MaterializeResult(
+        asset_key=["identity", "identifiers"],
+        metadata={"dagster/row_count": counts["identifiers"], **facts},
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="no_giant_person",
+                asset_key=dg.AssetKey(["identity", "identifiers"]),
+                passed=report.largest <= _GIANT,
+                description=f"one person has {report.largest} identifiers" if report.largest > _GIANT else None,
+                metadata={"largest": report.largest},
+            )
+        ],
+    )
+    yield dg.MaterializeResult(
+        asset_key=["identity", "merges"], metadata={"dagster/row_count": counts["merges"], "merged now": report.merge_count}
+    )
+    share = counts["refused"] / report.link_count if report.link_count else 0.0
+    yield dg.MaterializeResult(
+        asset_key=["identity", "refused"],
+        metadata={"dagster/row_count": counts["refused"], "refused now": report.refused_count},
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="few_refused_links",
+                asset_key=dg.AssetKey(["identity", "refused"]),
+                passed=share <= _MANY_REFUSED,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=f"{counts['refused']:,} of {report.link_count:,} links are refused" if share > _MANY_REFUSED else None,
+                metadata={"share": share},
+            )
+        ],
+    )
+
+
+def _count(con: Connection, table: str) -> int:
+    row = con.execute(f"select count(*) from identity.{table}").fetchone()
+    return int(row[0]) if row else 0

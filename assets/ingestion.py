@@ -5,9 +5,14 @@ from collections.abc import Iterator
 import dagster as dg
 
 from orchestration import present
-from orchestration.automation import DAYS, WRITER
+from orchestration.automation import WRITER
 from orchestration.resources import Clock, Turn, Warehouse
 from segue import events
+from segue.settings import load_settings
+from segue.warehouse import Connection
+
+#: Files that are listed in the UI; all of them are in `raw.loads`.
+_FILES_SHOWN = 50
 
 LANDING = dg.AssetKey(["landing"])
 EVENTS = dg.AssetKey(["raw", "events"])
@@ -38,8 +43,9 @@ landing = dg.AssetSpec(
             "read_is_accounted_for",
             asset=EVENTS,
             blocking=True,
-            description="Messages read = loaded + duplicates + quarantined, for every file.",
+            description="Messages read = loaded + duplicates + quarantined, for every file and in every table.",
         ),
+        dg.AssetCheckSpec("every_file_was_readable", asset=EVENTS, description="No file was refused as a whole."),
         dg.AssetCheckSpec("none_before_history", asset=EVENTS, description="No event lies before the first day of the graph."),
     ],
     pool=WRITER,
@@ -48,8 +54,65 @@ def ingest(
     context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, turn: Turn
 ) -> Iterator[dg.MaterializeResult]:
     """Reads what waits in the landing zone; each file once, whatever happens in between."""
+    with warehouse.write("raw tables") as con:
+        events.ensure_tables(con)
     report = events.ingest(warehouse.core(), as_of=clock.as_of(context))
-    for n in ("events","quarantine","loads"): yield dg.MaterializeResult(asset_key=["raw",n])
+    with warehouse.read() as con:
+        books = events.accounting(con)
+        counts = {table: _count(con, table) for table in ("events", "quarantine", "loads")}
+        early = _count(con, "events", "where timestamp < $1", load_settings().history_start)
+    files = present.table(
+        ["file", "read", "loaded", "duplicates", "quarantined"],
+        [(f.file, f.read, f.loaded, f.duplicates, f.quarantined) for f in report.files[-_FILES_SHOWN:]],
+    )
+    yield dg.MaterializeResult(
+        asset_key=EVENTS,
+        metadata={
+            "dagster/row_count": counts["events"],
+            "read now": report.read,
+            "loaded now": report.loaded,
+            "duplicates now": report.duplicates,
+            "quarantined now": report.quarantined_count,
+            "files now": files,
+            "left for the next time": ", ".join(report.still_written) or "nothing",
+            "landing zone": present.link(load_settings().landing_zone),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="read_is_accounted_for",
+                asset_key=EVENTS,
+                passed=books.holds,
+                description="; ".join(books.problems) or None,
+                metadata=present.report(books),
+            ),
+            dg.AssetCheckResult(
+                check_name="every_file_was_readable",
+                asset_key=EVENTS,
+                passed=not report.refused,
+                description="; ".join(f"{file}: {reason}" for file, reason in report.refused.items()) or None,
+            ),
+            dg.AssetCheckResult(
+                check_name="none_before_history",
+                asset_key=EVENTS,
+                passed=early == 0,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=f"{early:,} events lie before SEGUE_HISTORY_START; KPIs of their days are not shown" if early else None,
+            ),
+        ],
+    )
+    yield dg.MaterializeResult(
+        asset_key=["raw", "quarantine"],
+        metadata={
+            "dagster/row_count": counts["quarantine"],
+            "now, by reason": present.table(["reason", "messages"], report.quarantined.items()),
+        },
+    )
+    yield dg.MaterializeResult(asset_key=["raw", "loads"], metadata={"dagster/row_count": counts["loads"]})
+
+
+def _count(con: Connection, table: str, condition: str = "", *values: object) -> int:
+    row = con.execute(f"select count(*) from raw.{table} {condition}", list(values)).fetchone()
+    return int(row[0]) if row else 0
 
 
 ASSETS = [landing, ingest]

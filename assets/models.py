@@ -1,7 +1,8 @@
 """Every dbt model, as few dbt processes as Python's place between them allows: each costs seconds."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -11,7 +12,15 @@ from orchestration import dbt
 from orchestration.automation import DAYS, WRITER
 from orchestration.project import PROJECT
 from orchestration.resources import Clock, Turn, Warehouse
+from segue.clock import from_warehouse
 from segue.settings import load_settings
+from segue.warehouse import Connection
+
+_TOUCHED = dg.AssetKey(["intermediate", "int_touched_people"])
+_EVALUATIONS = dg.AssetKey(["segments", "evaluations"])
+_DAILY = dg.AssetKey(["kpis", "daily"])
+
+_BEGINNING = datetime.combine(load_settings().history_start, datetime.min.time(), UTC)
 
 _MANIFEST: dict[str, Any] = json.loads(PROJECT.manifest_path.read_text())
 _TRANSLATOR = dbt.Translator(PROJECT, load_settings())
@@ -41,7 +50,7 @@ def staging(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Cloc
 )
 def marts(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, turn: Turn) -> Iterator[Any]:
     """Sessions and person features."""
-    yield from _build(context, warehouse, clock)
+    yield from _build(context, warehouse, clock, more=_changed_since)
 
 
 @dbt_assets(name="dbt_segments", select=_folder("segments"), **_OPTIONS)
@@ -54,13 +63,17 @@ def segments(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clo
     name="dbt_kpis", select=_folder("kpis"), partitions_def=DAYS, backfill_policy=dg.BackfillPolicy.single_run(), **_OPTIONS
 )
 def kpis(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, turn: Turn) -> Iterator[Any]:
-    """One row per KPI, slice and day."""
+    """One row per KPI, slice and day: the days asked for, and those that late events or merges have changed."""
     # A run can cover many days: `partition_key` would raise.
     days = context.partition_time_window
-    yield from _build(context, warehouse, clock, window=(days.start, days.end))
+    first = min(days.start, dbt.changed_since(context.instance, _DAILY, [_TOUCHED, _EVALUATIONS]) or _BEGINNING)
+    yield from _build(context, warehouse, clock, window=(first, days.end))
+    noted = _days_with_figures(warehouse, first, days.start)
+    for key in context.selected_asset_keys:
+        dbt.note_days(context, key, noted, {dbt.AS_OF_METADATA: clock.as_of(context).isoformat()})
 
 
-def _build(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, **window: Any) -> Iterator[Any]:
+def _build(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, **options: Any) -> Iterator[Any]:
     as_of = clock.as_of(context)
     return dbt.build(
         context,
@@ -68,8 +81,25 @@ def _build(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock
         warehouse=warehouse.core(),
         as_of=as_of,
         full_refresh=dbt.is_before_last_build(context, as_of),
-        **window,
+        **options,
     )
+
+
+def _days_with_figures(warehouse: Warehouse, first: datetime, end: datetime) -> list[date]:
+    """The days from one midnight up to another that KPIs have; at most as many as a refresh looks back."""
+    first = max(first, end - timedelta(days=warehouse.settings.history_days))
+    with warehouse.read() as con:
+        query = "select distinct date from kpis.daily where date >= $1 and date < $2 order by date"
+        return [day for (day,) in con.execute(query, [first.date(), end.date()]).fetchall()]
+
+
+def _changed_since(con: Connection, key: dg.AssetKey) -> Mapping[str, Any]:
+    """The earliest moment from which this build changed anybody's past: KPIs of the days since then are stale."""
+    if key != _TOUCHED:
+        return {}
+    row = con.execute("select min(rebuild_from) from intermediate.int_touched_people").fetchone()
+    moment = from_warehouse(row[0]) if row and row[0] is not None else None
+    return {dbt.CHANGED_SINCE: moment.isoformat() if moment else dbt.NEVER}
 
 
 def _broken(name: str, path: str, reason: str, fix: str) -> dg.AssetsDefinition:

@@ -13,6 +13,7 @@ from segue import segments as core
 from segue.clock import end_of_day
 from segue.segments.audit import exclusive_group_errors, fold_errors
 from segue.segments.gaps import missing_days
+from segue.warehouse import Connection
 
 MEMBERSHIPS = dg.AssetKey(["segments", "memberships"])
 TRANSITIONS = dg.AssetKey(["segments", "transitions"])
@@ -98,7 +99,8 @@ def evaluations(
     """
     as_of = clock.as_of(context)
     asked = [date.fromisoformat(key) for key in context.partition_keys]
-    complete = [day for day in asked if end_of_day(day) <= as_of]
+    # What ends at the clock of this run, the memberships have recorded.
+    complete = [day for day in asked if end_of_day(day) < as_of]
     _, stale = what_is_new(context.instance, fallback=as_of)
     current = [s.name for s in core.definitions(PROJECT).segments if s.name not in stale]
     with warehouse.read() as con:
@@ -110,12 +112,16 @@ def evaluations(
     reports = list(core.backfill(warehouse.core(), PROJECT, complete))
     for names, days in by_names.items():
         reports += core.backfill(warehouse.core(), PROJECT, days, segments=names)
-    dbt.note_days(context, EVALUATIONS, sorted(filled), as_of)
+    # A KPI of a segment has a figure on the days on which the segment was evaluated.
+    first = min([*complete, *filled], default=None)
+    changed = {dbt.CHANGED_SINCE: f"{first}T00:00:00+00:00" if first else dbt.NEVER}
+    dbt.note_days(context, EVALUATIONS, sorted(filled), changed)
     with warehouse.read() as con:
         count = _count(con, "evaluations")
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": count,
+            **changed,
             "days asked for": len(asked),
             "missing days filled": len(filled),
             "transitions written": sum(r.added_count for r in reports),
@@ -142,8 +148,9 @@ def what_is_new(instance: dg.DagsterInstance, *, fallback: datetime) -> tuple[da
     }
 
 
-def _count(con: object, table: str) -> int:
-    return con.execute(f"select count(*) from segments.{table}").fetchone()[0]  # type: ignore[attr-defined]
+def _count(con: Connection, table: str) -> int:
+    row = con.execute(f"select count(*) from segments.{table}").fetchone()
+    return int(row[0]) if row else 0
 
 
 def _check(name: str, wrong: list[str], *, warn: bool = False) -> dg.AssetCheckResult:

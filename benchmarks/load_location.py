@@ -57,7 +57,9 @@ def main() -> None:
                     times.setdefault((who, state), []).append(load(Path(home)))
     for (who, state), seconds in times.items():
         print(f"{who} {state}: " + ", ".join(f"{s:.2f} s" for s in seconds))
-    ratios = [statistics.median(times["ours", state]) / statistics.median(times["bare", state]) for state in ("cold", "warm")]
+    ratios = [
+        statistics.median(times["ours", state]) / statistics.median(times["bare", state]) for state in ("cold", "warm")
+    ]
     figure = round(max(ratios), 2)
     against = "bare dagster + dagster-dbt with dbt parse, cold and warm, the worse ratio"
     print(

@@ -34,7 +34,7 @@ from segue.settings import Settings
 from segue.warehouse import Warehouse, maintain
 
 CHECK = """
-select t.batch, t.written_at, t.item_count = i.item_count and t.item_sum = i.item_sum and t.batch = i.batch
+select t.batch, t.item_count = i.item_count and t.item_sum = i.item_sum and t.batch = i.batch
 from soak.totals as t,
      (select count(*) as item_count, coalesce(sum(value), 0) as item_sum, max(batch) as batch from soak.items) as i
 """
@@ -48,9 +48,7 @@ def _create(con: duckdb.DuckDBPyConnection) -> None:
     con.execute("create schema if not exists soak")
     con.execute("create table soak.items as select 0::bigint as batch, 0::bigint as value")
     con.execute(
-        "create table soak.totals as select 0::bigint as batch, 1::bigint as item_count, 0::hugeint as item_sum, "
-        "$1::double as written_at",
-        [time.time()],
+        "create table soak.totals as select 0::bigint as batch, 1::bigint as item_count, 0::hugeint as item_sum"
     )
 
 
@@ -69,9 +67,9 @@ def _step(con: duckdb.DuckDBPyConnection, rng: random.Random) -> int:
         con.execute("alter table soak.items_new rename to items")
         con.execute("drop table soak.items_old")
     con.execute(
-        "update soak.totals set batch = $1, written_at = $2, "
+        "update soak.totals set batch = $1, "
         "item_count = (select count(*) from soak.items), item_sum = (select coalesce(sum(value), 0) from soak.items)",
-        [batch, time.time()],
+        [batch],
     )
     con.execute("commit")
     return batch
@@ -79,7 +77,7 @@ def _step(con: duckdb.DuckDBPyConnection, rng: random.Random) -> int:
 
 def _acknowledge(path: Path, batch: int) -> None:
     with path.open("a") as file:
-        file.write(f"{batch}\n")
+        file.write(f"{batch} {time.time()}\n")
         file.flush()
         os.fsync(file.fileno())
 
@@ -145,19 +143,19 @@ def _file_reader(home: Path, held: bool) -> Callable[[], Any]:
 
 def _read_on(make: Callable[[Path, bool], Callable[[], Any]], home: Path, held: bool, name: str, until: Any) -> None:
     """Read until the time (a shared value) is over; write what was seen as JSON."""
-    seen: dict[str, Any] = {"held": held, "wrong": [], "errors": [], "waits": [], "ages": []}
+    seen: dict[str, Any] = {"held": held, "wrong": [], "errors": [], "waits": [], "reads": []}
     read = make(home, held)
     newest = -1
     while time.time() < until.value:
-        started = time.perf_counter()
+        started, began_at = time.perf_counter(), time.time()
         try:
-            batch, written_at, agrees = read()
+            batch, agrees = read()
         except Exception as error:
             seen["errors"].append(repr(error)[:300])
             read = make(home, held)
             continue
         seen["waits"].append(time.perf_counter() - started)
-        seen["ages"].append(time.time() - written_at)
+        seen["reads"].append((began_at, batch))
         if not agrees:
             seen["wrong"].append(f"the tables disagree at batch {batch}")
         if batch < newest:
@@ -225,24 +223,27 @@ def _soak(
             process.join()
     for process in readers:
         process.join()
-    acknowledged = [int(line) for line in log.read_text().split()]
+    acknowledged = {int(batch): float(at) for batch, at in (line.split() for line in log.read_text().splitlines())}
     row = reader(home, False)()
     seen = [json.loads(path.read_text()) for path in home.glob("seen-*.json")]
     waits = sorted(wait for one in seen for wait in one["waits"])
-    ages = sorted(age for one in seen for age in one["ages"])
+    # How long a newer commit had been acknowledged when a read began that did not show it.
+    behind = [
+        max(0.0, began_at - acknowledged.get(batch + 1, began_at)) for one in seen for began_at, batch in one["reads"]
+    ]
     held_waits = sorted(wait for one in seen if one["held"] for wait in one["waits"])
     # The newest commit may have been killed before it was acknowledged; an acknowledged one must be there.
     return {
         "reads": len(waits),
         "commits": len(acknowledged),
         "kills": kills,
-        "wrong": [text for one in seen for text in one["wrong"]] + ([] if row[2] else ["the last state disagrees"]),
+        "wrong": [text for one in seen for text in one["wrong"]] + ([] if row[1] else ["the last state disagrees"]),
         "errors": [text for one in seen for text in one["errors"]],
-        "lost": sum(1 for batch in acknowledged if batch > row[0]) + len(acknowledged) - len(set(acknowledged)),
+        "lost": sum(1 for batch in acknowledged if batch > row[0]),
         "p50": statistics.median(waits),
         "p99": waits[int(len(waits) * 0.99)],
         "held_p99": held_waits[int(len(held_waits) * 0.99)],
-        "age_p50": statistics.median(ages),
+        "behind": max(behind),
     }
 
 
@@ -251,7 +252,7 @@ def _show(name: str, result: dict[str, Any]) -> None:
         f"{name}: {result['reads']} reads, {result['commits']} commits, {result['kills']} kills | "
         f"wrong {len(result['wrong'])}, errors {len(result['errors'])}, lost {result['lost']} | read p50 "
         f"{result['p50']:.3f} s, p99 {result['p99']:.3f} s (held p99 {result['held_p99']:.3f} s), "
-        f"median age of what is read {result['age_p50']:.2f} s"
+        f"never more than {result['behind']:.2f} s behind"
     )
     for text in [*result["wrong"], *result["errors"]][:5]:
         print("   ", text)

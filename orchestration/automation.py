@@ -1,9 +1,10 @@
 """When an asset rebuilds by itself, and the days it is divided into."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
+from orchestration.resources import AS_OF_TAG
 from segue.settings import load_settings
 
 #: Everything that writes the warehouse shares this pool: it has one writer.
@@ -14,31 +15,41 @@ DAYS = dg.DailyPartitionsDefinition(
     start_date=datetime.combine(load_settings().history_start, datetime.min.time(), UTC), end_offset=1, timezone="UTC"
 )
 
-_CHANGED = (
-    (dg.AutomationCondition.missing() & dg.AutomationCondition.initial_evaluation())
-    | dg.AutomationCondition.code_version_changed()
-    | dg.AutomationCondition.any_deps_updated()
-).with_label("new, edited, or something upstream changed")
+_NEWS = (
+    # A run with a clock of its own (`segue refresh --as-of`, a backfill of the past) sets nothing off: it has done
+    # what there was to do, and as of now is not what it was asked for.
+    dg.AutomationCondition.newly_updated() & ~dg.AutomationCondition.all_new_updates_have_run_tags(tag_keys={AS_OF_TAG})
+).with_label("rebuilt by a run of the present")
 
-_NOT_YET_HANDLED = _CHANGED.since(
-    dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated()
-).with_label("changed since it was last built")
+_UPSTREAM_REBUILT = dg.AutomationCondition.any_deps_match(
+    # What the same run was going to rebuild and did not, failed: that waits for a person.
+    (_NEWS & ~dg.AutomationCondition.executed_with_root_target()) | dg.AutomationCondition.will_be_requested()
+).with_label("something upstream was rebuilt")
 
-_QUIET = (
-    ~dg.AutomationCondition.any_deps_in_progress()
-    & ~dg.AutomationCondition.in_progress()
-    & dg.AutomationCondition.all_deps_blocking_checks_passed()
-).with_label("nothing upstream is running or blocked")
+_UPSTREAM_REBUILT_OR_FAILED_BESIDE = dg.AutomationCondition.any_deps_match(
+    _NEWS | dg.AutomationCondition.will_be_requested()
+).with_label("something upstream was rebuilt, something else perhaps failed")
+
+_EDITED = dg.AutomationCondition.code_version_changed()
+_NEW = dg.AutomationCondition.missing() & dg.AutomationCondition.initial_evaluation()
+_HANDLED = dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated()
+
+_IDLE = (~dg.AutomationCondition.any_deps_in_progress() & ~dg.AutomationCondition.in_progress()).with_label("nothing upstream is running")
+_QUIET = (_IDLE & dg.AutomationCondition.all_deps_blocking_checks_passed()).with_label("nothing upstream is running or blocked")
 
 #: Rebuild when the asset is new, its code was edited, or anything upstream was rebuilt.
-REFRESH = (_NOT_YET_HANDLED & ~dg.AutomationCondition.any_deps_missing() & _QUIET).with_label("refresh")
+REFRESH = (
+    (_NEW | _EDITED | _UPSTREAM_REBUILT).since(_HANDLED) & ~dg.AutomationCondition.any_deps_missing() & _QUIET
+).with_label("refresh")
 
-#: As REFRESH, for an asset that works on with the last good state of an input that has never been built.
-REFRESH_WITH_WHAT_IS_THERE = (_NOT_YET_HANDLED & _QUIET).with_label("refresh, with what is there")
+#: For what goes on with the last good state of an input that failed, or that has days which were never built.
+REFRESH_WITH_WHAT_IS_THERE = ((_EDITED | _UPSTREAM_REBUILT_OR_FAILED_BESIDE).since(_HANDLED) & _IDLE).with_label(
+    "refresh, with what is there"
+)
 
-#: As REFRESH, for the newest day only; older days change by a refresh or a backfill.
+#: For assets by day: the newest day only; older days change by a refresh or a backfill.
 REFRESH_TODAY = (
-    dg.AutomationCondition.in_latest_time_window() & _NOT_YET_HANDLED & _QUIET
+    dg.AutomationCondition.in_latest_time_window() & (_EDITED | _UPSTREAM_REBUILT).since(_HANDLED) & _QUIET
 ).with_label("refresh today")
 
 #: Dagster's own automation, which is stopped unless it is declared like this.
@@ -51,6 +62,6 @@ automation = dg.AutomationConditionSensorDefinition(
 )
 
 
-def day_of(moment: datetime) -> date:
-    """The UTC day that a moment belongs to."""
-    return moment.astimezone(UTC).date()
+def day_of(as_of: datetime) -> date:
+    """The last UTC day that had begun at a time; at midnight sharp, the day that has just ended."""
+    return (as_of.astimezone(UTC) - timedelta(microseconds=1)).date()

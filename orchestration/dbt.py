@@ -6,9 +6,9 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,13 @@ PARTITIONED = frozenset({"kpis"})
 
 #: Says as of when a model was built.
 AS_OF_METADATA = "segue/as_of"
+
+#: Says from which moment on a build changed the past; KPIs of the days since then are stale.
+CHANGED_SINCE = "segue/changed_since"
+NEVER = "never"
+
+#: After more builds than this without a build of the KPIs, all days are built.
+_BUILDS_LOOKED_AT = 200
 
 #: Finished dbt runs whose artefacts are kept.
 _KEPT_RUNS = 20
@@ -110,6 +117,7 @@ def build(
     as_of: datetime,
     full_refresh: bool,
     window: tuple[datetime, datetime] | None = None,
+    more: Callable[[Connection, dg.AssetKey], Mapping[str, Any]] = lambda _con, _key: {},
 ) -> Iterator[_Event]:
     """Build the selected models and run their tests.
 
@@ -119,7 +127,8 @@ def build(
         project: the published state to build from.
         as_of: the time dbt works with.
         full_refresh: forget what incremental models hold.
-        window: first and last instant that a partitioned run rebuilds.
+        window: the first instant that a partitioned run rebuilds, and the first one after it; None: all.
+        more: further metadata of a model that has just been built.
 
     Raises:
         dg.Failure: when a model could not be built; names each with dbt's message. Models that do not
@@ -158,7 +167,7 @@ def build(
         for event in invocation.stream():
             if isinstance(event, dg.Output):
                 key = context.assets_def.keys_by_output_name[event.output_name]
-                metadata = {**event.metadata, **columns.metadata(key), **_table_metadata(con, key)}
+                metadata = {**event.metadata, **columns.metadata(key), **_table_metadata(con, key), **more(con, key)}
                 metadata[AS_OF_METADATA] = dg.MetadataValue.text(as_of.isoformat())
                 event = event.with_metadata(metadata)  # noqa: PLW2901
             yield event
@@ -288,13 +297,34 @@ def is_before_last_build(context: dg.AssetExecutionContext, as_of: datetime) -> 
     return any(build is not None and build.as_of > as_of for build in builds)
 
 
-def note_days(context: dg.AssetExecutionContext, key: dg.AssetKey, days: Iterable[date], as_of: datetime) -> None:
+def note_days(
+    context: dg.AssetExecutionContext, key: dg.AssetKey, days: Iterable[date], metadata: Mapping[str, Any]
+) -> None:
     """Mark days as materialised that were filled in beyond the partitions of the run; each day once."""
     known = context.instance.get_materialized_partitions(key)
     for day in days:
         if day.isoformat() not in known and DAYS.has_partition_key(day.isoformat()):
-            context.log_event(
-                dg.AssetMaterialization(
-                    asset_key=key, partition=day.isoformat(), metadata={AS_OF_METADATA: as_of.isoformat()}
-                )
-            )
+            context.log_event(dg.AssetMaterialization(asset_key=key, partition=day.isoformat(), metadata=metadata))
+
+
+def changed_since(instance: dg.DagsterInstance, kpi: dg.AssetKey, upstream: Iterable[dg.AssetKey]) -> datetime | None:
+    """The earliest midnight from which builds of `upstream` after the last build of a KPI have changed the past.
+
+    None when it is unknown: all days must be built.
+    """
+    last = instance.fetch_materializations(kpi, limit=1).records
+    if not last:
+        return None
+    moments = [last[0].event_log_entry.timestamp]
+    for key in upstream:
+        later = dg.AssetRecordsFilter(asset_key=key, after_storage_id=last[0].storage_id)
+        records = instance.fetch_materializations(later, limit=_BUILDS_LOOKED_AT).records
+        if len(records) == _BUILDS_LOOKED_AT:
+            return None
+        for record in records:
+            noted = record.asset_materialization.metadata.get(CHANGED_SINCE) if record.asset_materialization else None
+            if noted is None:
+                return None
+            if noted.value != NEVER:
+                moments.append(datetime.fromisoformat(str(noted.value)).timestamp())
+    return datetime.fromtimestamp(min(moments), UTC).replace(hour=0, minute=0, second=0, microsecond=0)

@@ -20,8 +20,10 @@ class _Lines(logging.Handler):
         meta: dict[str, Any] = getattr(record, "dagster_meta", {})
         event: dg.DagsterEvent | None = meta.get("dagster_event")
         if event is None:
-            if record.levelno >= logging.WARNING:
-                self._say(f"  · {meta.get('orig_message', record.getMessage())}")
+            text = str(meta.get("orig_message", record.getMessage()))
+            # That what follows a failed step is left out goes without saying.
+            if record.levelno >= logging.WARNING and not text.startswith("Dependencies for step"):
+                self._say(f"  · {text}")
             return
         step = event.step_key or ""
         if event.is_step_materialization:

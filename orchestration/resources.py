@@ -1,14 +1,12 @@
 """What assets and sensors are handed: the warehouse and the clock."""
 
-import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
-from pathlib import Path
 
 import dagster as dg
 
+from orchestration.turns import turn
 from segue import warehouse as rooms
 from segue.clock import parse_as_of
 from segue.settings import Settings, load_settings
@@ -48,23 +46,6 @@ class Turn(dg.ConfigurableResource):
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["Turn"]:
         with turn(load_settings().home / "run.lock", context.log.info if context.log else print):
             yield self
-
-
-@contextmanager
-def turn(path: Path, say: object = print) -> Iterator[None]:
-    """Hold the lock file for the block; say once when somebody else has it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if callable(say):
-                say("another run is working on this warehouse; waiting for it to end")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 class Clock(dg.ConfigurableResource):

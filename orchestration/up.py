@@ -34,9 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     end_with_parent()
     try:
         with serving(load_settings(), port=options.port) as (url, program):
-            out.print(f"\n  Dagster UI    [link={url}]{url}[/link]")
-            out.print(f"  asset graph   {url}/asset-groups")
-            out.print("  Ctrl-C stops everything\n")
+            announce(url)
             wait(program)
     except SegueError as error:
         err.print(f"[bold red]error[/] {error}", highlight=False)
@@ -44,6 +42,13 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         err.print("stopped")
     return 0
+
+
+def announce(url: str) -> None:
+    """The addresses to open."""
+    out.print(f"\n  Dagster UI    {url}", highlight=False)
+    out.print(f"  asset graph   {url}/asset-groups", highlight=False)
+    out.print("  Ctrl-C stops everything\n", highlight=False)
 
 
 @contextmanager

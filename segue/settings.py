@@ -28,14 +28,23 @@ class Settings(BaseSettings):
         description="Catalog of the warehouse. Empty: SQLite under the home. "
         "PostgreSQL when outgrown: `postgres:dbname=segue host=…`.",
     )
-    data_path: str = Field("", description="Where the warehouse keeps its Parquet files. Empty: under the home; or s3://…")
+    data_path: str = Field(
+        "", description="Where the warehouse keeps its Parquet files. Empty: under the home; or s3://…"
+    )
     memory_limit: str = Field("", description="Most memory DuckDB may use, e.g. 4GB. Empty: DuckDB's own default.")
-    snapshot_hours: int = Field(24, ge=1, description="How long old states stay readable before maintenance drops them.")
+    snapshot_hours: int = Field(
+        24, ge=1, description="How long old states stay readable before maintenance drops them."
+    )
     history_start: date = Field(date(2019, 1, 1), description="First day of the daily partitions in the Dagster UI.")
     history_days: int = Field(
-        90, ge=0, description="How many past days of segment history a refresh fills in by itself; older days by backfill."
+        90,
+        ge=0,
+        description="How many past days of segment history a refresh fills in by itself; older days by backfill.",
     )
     landing: Path | None = Field(None, description="The landing zone for event files. Empty: HOME/landing.")
+    settle_seconds: float = Field(
+        2.0, ge=0, description="How long a fresh file in the landing zone must stay unchanged before it is read."
+    )
     dagster_url: str = Field("http://127.0.0.1:3000", description="Where the Dagster UI answers; used for links.")
     slack_webhook_url: SecretStr | None = Field(None, description="Slack incoming webhook for alerts.")
     smtp_url: SecretStr | None = Field(None, description="smtp://user:password@host:port for e-mail alerts.")
@@ -88,7 +97,9 @@ def load_settings(**overrides: object) -> Settings:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         wrong = "; ".join(f"SEGUE_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
-        raise BadSettingError(f"unusable settings: {wrong}", fix="`segue config` lists every setting and its meaning") from None
+        raise BadSettingError(
+            f"unusable settings: {wrong}", fix="`segue config` lists every setting and its meaning"
+        ) from None
 
 
 def child_environment(extra: Mapping[str, str]) -> dict[str, str]:

@@ -17,5 +17,7 @@ def list_clusters(format: OutputFormat = Format.table) -> None:
     """The clusters of the last run, largest first."""
     columns = ["method", "cluster_name", "person_count", "share", "profile"]
     with warehouse().read() as con:
-        rows = con.execute(f"select {', '.join(columns)} from clusters.profiles order by method desc, person_count desc").fetchall()
+        rows = con.execute(
+            f"select {', '.join(columns)} from clusters.profiles order by method desc, person_count desc"
+        ).fetchall()
     print_rows(columns, rows, format)

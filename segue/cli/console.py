@@ -48,10 +48,15 @@ def moment(as_of: str | None) -> datetime:
     return system_time() if as_of is None else parse_as_of(as_of)
 
 
-def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], format: Format = Format.table, *, title: str | None = None) -> None:
+def print_rows(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], format: Format = Format.table, *, title: str | None = None
+) -> None:
     """Rows as a table for people, or as JSON (one array) or CSV for programs; times as ISO 8601 UTC."""
     if format is Format.json:
-        sys.stdout.write(json.dumps([dict(zip(columns, map(_plain, row), strict=True)) for row in rows], indent=2, default=str) + "\n")
+        sys.stdout.write(
+            json.dumps([dict(zip(columns, map(_plain, row), strict=True)) for row in rows], indent=2, default=str)
+            + "\n"
+        )
     elif format is Format.csv:
         writer = csv.writer(sys.stdout)
         writer.writerow(columns)
@@ -77,4 +82,8 @@ def _plain(value: Any) -> Any:
 def _cell(value: Any) -> str:
     from rich.markup import escape
 
-    return "" if value is None else escape(f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(_plain(value)))
+    return (
+        ""
+        if value is None
+        else escape(f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(_plain(value)))
+    )

@@ -38,7 +38,9 @@ app = typer.Typer(
 
 @app.callback()
 def _main(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")] = False) -> None:
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
 
 
 @app.command()
@@ -74,7 +76,9 @@ def sql(
             columns = [column[0] for column in answer.description or []]
             print_rows(columns, answer.fetchall(), format)
         except duckdb.Error as error:
-            raise BadInputError(f"the query failed: {error}", fix='`segue sql "show all tables"` lists what can be read') from None
+            raise BadInputError(
+                f"the query failed: {error}", fix='`segue sql "show all tables"` lists what can be read'
+            ) from None
 
 
 @app.command()

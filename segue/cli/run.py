@@ -9,7 +9,9 @@ import typer
 from segue.cli.console import AsOf, moment
 from segue.settings import PROJECT_ROOT
 
-Port = Annotated[int | None, typer.Option("--port", help="Port of the Dagster UI. Default: the first free one from 3000.")]
+Port = Annotated[
+    int | None, typer.Option("--port", help="Port of the Dagster UI. Default: the first free one from 3000.")
+]
 
 
 def register(root: typer.Typer) -> None:
@@ -48,4 +50,8 @@ def _become(module: str, *arguments: str) -> None:
     """Replace this process, so that signals and the exit code are those of the module."""
     path = os.pathsep.join(filter(None, [str(PROJECT_ROOT), os.environ.get("PYTHONPATH")]))
     sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, "-m", f"orchestration.{module}", *arguments], {**os.environ, "PYTHONPATH": path})
+    os.execve(
+        sys.executable,
+        [sys.executable, "-m", f"orchestration.{module}", *arguments],
+        {**os.environ, "PYTHONPATH": path},
+    )

@@ -98,4 +98,4 @@ def dbt(context: typer.Context, as_of: AsOf = None) -> None:
     )
     # Replaces this process, so that dbt's exit code and signals are its own.
     program = "from dbt.cli.main import cli; cli(prog_name='segue dbt')"
-    os.execve(sys.executable, [sys.executable, "-c", program, *context.args], environment)  # noqa: S606
+    os.execve(sys.executable, [sys.executable, "-c", program, *context.args], environment)

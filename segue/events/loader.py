@@ -26,6 +26,9 @@ _TABLE_COLUMNS = f"{_COLUMNS}, source, load_id, message_hash"
 #: Arrow batches of one chunk: what DuckDB's threads share among them.
 _BATCHES = 8
 
+#: Lines that may wait for a careful look.
+_MOST_LEFT = 20_000
+
 Mask = npt.NDArray[np.bool_]
 
 
@@ -80,6 +83,9 @@ class Loader:
         self._source = source
         # Errors abort a transaction, so lines that may not even be JSON are first looked at outside of it.
         self._scratch = duckdb.connect(":memory:")
+        # Lines that are looked at with care wait until there are enough of them, since each look costs.
+        self._left: list[pa.Table] = []
+        self._refused: list[Refused] = []
         self._fast = spec.messages("fast_lines", self._contracts.values())
         self._careful = spec.messages("careful_lines", self._contracts.values())
 
@@ -87,18 +93,17 @@ class Loader:
         self._scratch.close()
 
     def load(self, chunk: Chunk, origins: dict[int, Origin], tallies: dict[int, Tally]) -> None:
-        """Put every line somewhere and count it.
+        """Put every line somewhere and count it, at the latest when the chunk is a boundary.
 
         Args:
             origins: by index of the file.
             tallies: by index of the file; added to.
         """
-        count = len(chunk.lines)
-        refused = [_from_fault(fault) for fault in chunk.faults]
+        self._refused += [_from_fault(fault) for fault in chunk.faults]
         _count(tallies, chunk.file, "read")
         for fault in chunk.faults:
             tallies[fault.file].read += 1
-        if count:
+        if len(chunk.lines):
             loads = np.array([origins[file].load_id for file in sorted(origins)], np.int64)
             load_ids = loads[np.searchsorted(np.array(sorted(origins)), chunk.file)]
             hashes, is_suspect = self._first_look(chunk.lines)
@@ -107,17 +112,29 @@ class Loader:
             _count(tallies, chunk.file[done], "loaded")
             rest = np.flatnonzero(~done)
             if len(rest):
-                refused += self._with_care(chunk, load_ids, rest, tallies)
-        self._quarantine(refused, origins, tallies)
+                table = {"load_id": load_ids[rest], "file": chunk.file[rest], "line": chunk.line[rest], "hash": hashes[rest]}
+                self._left.append(pa.table(table | {"line_text": chunk.lines.take(pa.array(rest))}))
+        if chunk.is_boundary or sum(len(table) for table in self._left) > _MOST_LEFT:
+            self._quarantine(self.finish(tallies), origins, tallies)
+
+    def finish(self, tallies: dict[int, Tally]) -> list[Refused]:
+        """Look at what still waits; returns, and forgets, what was refused so far."""
+        if self._left:
+            self._with_care(pa.concat_tables(self._left), tallies)
+            self._left = []
+        refused, self._refused = self._refused, []
+        return refused
 
     def _first_look(self, lines: pa.LargeStringArray) -> tuple[npt.NDArray[np.uint64], Mask]:
         """Hash of each line's messageId, and which lines need care: no id, an id twice, no JSON."""
-        table = pa.table({"line": lines})
+        self._scratch.register("first_lines", pa.table({"line": lines}))
+        # A file has one spelling; a line that differs has no id at first look, and gets a second one.
+        spelling = "messageId" if '"messageId"' in lines[0].as_py() else "message_id"
         for text in ("line", "case when json_valid(line) then line end"):
+            given = spec.given_id(text, spelling)
             try:
-                query = f"select {spec.hash_of('id')} as h from (select {spec.given_id(text)} as id from first_lines)"
-                self._scratch.register("first_lines", table)
-                column = self._scratch.execute(query).to_arrow_table().column("h").combine_chunks()
+                answer = self._scratch.execute(f"select {spec.hash_of('id')} as h from (select {given} as id from first_lines)")
+                column = answer.to_arrow_table().column("h").combine_chunks()
                 break
             except duckdb.InvalidInputException:  # some line is not JSON: ask again, one by one
                 continue
@@ -130,13 +147,15 @@ class Loader:
         return hashes, is_suspect
 
     def _known(self, hashes: npt.NDArray[np.uint64], is_suspect: Mask) -> Mask:
-        """Which lines have an id that is in history, by hash."""
+        """Which lines have an id that is in history or waits for a careful look, by hash."""
         self._con.register("new_hashes", pa.table({"h": hashes[~is_suspect]}))
         found = self._con.execute(
             "select distinct message_hash as h from raw.events where message_hash in (select h from new_hashes)"
         ).fetchnumpy()["h"]
         self._con.unregister("new_hashes")
-        return np.isin(hashes, found) if len(found) else np.zeros(len(hashes), bool)
+        waiting = [table.column("hash").to_numpy() for table in self._left]
+        seen = np.concatenate([found, *waiting])
+        return np.isin(hashes, seen) if len(seen) else np.zeros(len(hashes), bool)
 
     def _stream(
         self, lines: pa.LargeStringArray, load_ids: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint64], is_suspect: Mask
@@ -171,17 +190,24 @@ class Loader:
         self._con.unregister("fast_table")
         if inserted is not None and int(inserted[0]) == expected:
             return ~is_suspect
-        loaded = self._con.execute(
-            "select message_hash from raw.events where load_id between $1 and $2", [int(load_ids.min()), int(load_ids.max())]
-        ).fetchnumpy()["message_hash"]
-        return ~is_suspect & np.isin(hashes, loaded)
+        return self._stored(load_ids, hashes, is_suspect)
 
-    def _with_care(
-        self, chunk: Chunk, load_ids: npt.NDArray[np.int64], rest: npt.NDArray[np.intp], tallies: dict[int, Tally]
-    ) -> list[Refused]:
+    def _stored(self, load_ids: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint64], is_suspect: Mask) -> Mask:
+        """Which of the lines that are no suspects are in the table now."""
+        self._con.register("new_hashes", pa.table({"h": hashes[~is_suspect]}))
+        stored = self._con.execute(
+            "select message_hash as h from raw.events "
+            "where load_id between $1 and $2 and message_hash in (select h from new_hashes)",
+            [int(load_ids.min()), int(load_ids.max())],
+        ).fetchnumpy()["h"]
+        self._con.unregister("new_hashes")
+        return ~is_suspect & np.isin(hashes, stored)
+
+    def _with_care(self, left: pa.Table, tallies: dict[int, Tally]) -> None:
         """Look at the lines that are left, one by one: load, call a duplicate, or refuse."""
         con = self._con
-        table = pa.table({"n": rest, "load_id": load_ids[rest], "line_text": chunk.lines.take(pa.array(rest))})
+        table = left.append_column("n", pa.array(np.arange(len(left))))
+        file, line = left.column("file").to_numpy(), left.column("line").to_numpy()
         con.register("careful_table", table)
         con.execute(
             f"""
@@ -216,23 +242,21 @@ class Loader:
         )
         loaded = con.execute("select n from careful_new").fetchnumpy()["n"]
         clean = con.execute("select n from careful where problem is null").fetchnumpy()["n"]
-        _count(tallies, chunk.file[loaded], "loaded")
-        _count(tallies, chunk.file[np.setdiff1d(clean, loaded)], "duplicates")
+        _count(tallies, file[loaded], "loaded")
+        _count(tallies, file[np.setdiff1d(clean, loaded)], "duplicates")
         broken = con.execute("select n, problem, received_at from careful where problem is not null order by n").fetchall()
         con.execute("drop table careful")
         con.execute("drop table careful_new")
-        refused = []
+        texts = left.column("line_text")
         for n, problem, received_at in broken:
-            payload = chunk.lines[n].as_py().rstrip("\r\n").replace("\0", "\\x00")
+            payload = texts[n].as_py().rstrip("\r\n").replace("\0", "\\x00")
             reason, detail = explain(problem, payload, self._contracts)
-            line = int(chunk.line[n])
-            refused.append(
+            self._refused.append(
                 Refused(
-                    file=int(chunk.file[n]), line=line, reason=reason, detail=f"line {line}: {detail}",
+                    file=int(file[n]), line=int(line[n]), reason=reason, detail=f"line {line[n]}: {detail}",
                     payload=payload, received_at=received_at,
                 )  # fmt: skip
             )
-        return refused
 
     def _quarantine(self, refused: list[Refused], origins: dict[int, Origin], tallies: dict[int, Tally]) -> None:
         """Keep what was refused; what is there already, from an earlier state of the same file, is a duplicate."""

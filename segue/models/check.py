@@ -106,9 +106,27 @@ def explain(error: str, model: Model, raw: str) -> str:
     place = re.search(r"^LINE (\d+):", error, re.MULTILINE)
     if place is None:
         return f"{model.path}: {headline}."
-    compiled = model.compiled_sql.splitlines()
+    compiled = [line.strip() for line in model.compiled_sql.splitlines()]
     number = int(place.group(1)) - 2
-    text = compiled[number].strip() if 0 <= number < len(compiled) else ""
-    matches = [n for n, line in enumerate(raw.splitlines(), start=1) if line.strip() == text]
-    where = f"{model.path}, line {matches[0]}" if len(matches) == 1 else model.path
-    return f"{where}: {headline}; at `{text}`." if text else f"{where}: {headline}."
+    if not 0 <= number < len(compiled):
+        return f"{model.path}: {headline}."
+    line = _line_in_file(compiled, number, [line.strip() for line in raw.splitlines()])
+    where = model.path if line is None else f"{model.path}, line {line}"
+    return f"{where}: {headline}; at `{compiled[number]}`."
+
+
+def _line_in_file(compiled: list[str], number: int, raw: list[str]) -> int | None:
+    """Where a line of compiled SQL (from 0) stands in the file (from 1); None when that cannot be told."""
+    text = compiled[number]
+    same = [n for n, line in enumerate(raw, start=1) if line == text]
+    if not same:
+        same = [n for n, line in enumerate(raw, start=1) if "{{" in line and _could_become(line, text)]
+        return same[0] if len(same) == 1 else None
+    # The same text several times: the third in the one is the third in the other.
+    position = compiled[:number].count(text)
+    return same[position] if len(same) == compiled.count(text) else None
+
+
+def _could_become(line: str, text: str) -> bool:
+    literal = [re.escape(part) for part in re.split(r"\{\{.*?\}\}", line)]
+    return any(part.strip() for part in literal) and re.fullmatch(".*".join(literal), text) is not None

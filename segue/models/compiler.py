@@ -49,6 +49,7 @@ class Workshop:
         self._last_good = last_good / "project" if last_good else None
         self._compile = compile
         self._broken: dict[str, BrokenModel] = {}  # by path
+        self._read_by_others = _read_by_others(last_good)
         self._raw = {path: (self._root / path).read_text(errors="replace") for path in self._files()}
 
     def run(self) -> Project:
@@ -111,7 +112,10 @@ class Workshop:
         if path.suffix in _YAML:
             model = path.with_suffix(".sql")
             path.unlink(missing_ok=True)
-            if model.exists():
+            if broken.name in self._read_by_others and self._take_back(broken.path):
+                # Much would be lost with it, and its SQL is as it should be.
+                self._broken[broken.path] = _with_last_text(broken)
+            elif model.exists():
                 # Described by this file alone: without its tests and meta it is not the definition that was meant.
                 model.unlink()
                 self._forget(broken.name)
@@ -208,6 +212,14 @@ def _is_about(entry: Any, key: str, name: str) -> bool:
     if not isinstance(entry, dict):
         return False
     return entry.get("model") == name if key == "unit_tests" else key == "models" and entry.get("name") == name
+
+
+def _read_by_others(last_good: Path | None) -> frozenset[str]:
+    """Names of the models that other models read."""
+    if last_good is None or not (last_good / RESULT).is_file():
+        return frozenset()
+    models = Project.from_json((last_good / RESULT).read_text(), home=last_good).models
+    return frozenset(name for model in models for name in model.depends_on)
 
 
 def _with_last_text(broken: BrokenModel) -> BrokenModel:

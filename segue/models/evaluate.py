@@ -35,7 +35,7 @@ class Evaluation:
 def run_chain(
     con: Connection, models: Sequence[Model], *, as_of: datetime, window: Window | None = None
 ) -> dict[str, str]:
-    """Build the models as tables in the default catalog of `con`, which must be called `lake` and hold their sources.
+    """Build the models in the default catalog of `con`, which must be called `lake` and hold their sources.
 
     Args:
         models: upstream first.
@@ -53,10 +53,12 @@ def run_chain(
             failed[model.name] = f"it reads {culprit}, which failed"
             continue
         con.execute(f"create schema if not exists {quote(model.schema)}")
+        # A view stays a view: its readers need few of its columns.
+        kind = "view" if model.materialized == "view" else "table"
         try:
-            con.execute(f"create or replace table {model.quoted} as\n{model.compiled_sql}")
+            con.execute(f"create or replace {kind} {model.quoted} as\n{model.compiled_sql}")
         except duckdb.Error as error:
-            con.execute(f"drop table if exists {model.quoted}")
+            con.execute(f"drop {kind} if exists {model.quoted}")
             failed[model.name] = " ".join(str(error).partition("\n\n")[0].split())
     return failed
 
@@ -71,8 +73,8 @@ def set_clock(con: Connection, *, as_of: datetime, window: Window | None = None)
 class Evaluator:
     """The warehouse's events, loaded once into memory, to be evaluated as of many times.
 
-    Use as a context manager. A model whose meta says `segue: {per_event: true}` (each of its rows comes from one
-    event, and it has `received_at`) is built once and then only filtered.
+    Use as a context manager. An append-only incremental model of `raw.events` alone is built once and then only
+    filtered: that it may be appended to, event by event, means that no row of it depends on later events.
 
     Args:
         project: whose models.
@@ -115,8 +117,7 @@ class Evaluator:
                 self._load_events(source, events)
             elif stitch is None or not relation.startswith("identity."):
                 self._copy(source, relation, project.source_columns.get(relation, {}))
-        if once:
-            self._build_once([m for m in models if m.name in once])
+        self._once = self._build_once([m for m in models if m.name in once])
 
     def __enter__(self) -> Self:
         return self
@@ -145,7 +146,7 @@ class Evaluator:
         doomed = [m for m in self._after if failed.keys() & set(m.depends_on)]
         failed |= {m.name: "it reads a model which failed" for m in doomed}
         failed |= run_chain(self._con, [m for m in self._after if m not in doomed], as_of=as_of, window=window)
-        built = frozenset(m.name for m in (*self._before, *self._after)) - failed.keys()
+        built = self._once | frozenset(m.name for m in (*self._before, *self._after)) - failed.keys()
         return Evaluation(as_of=as_of, con=self._con, built=built, failed=failed)
 
     def _load_events(self, source: Connection, events: str) -> None:
@@ -176,10 +177,12 @@ class Evaluator:
         self._con.execute(f"create table {quote(schema)}.{quote(table)} as select * from arriving")
         self._con.unregister("arriving")
 
-    def _build_once(self, models: Sequence[Model]) -> None:
+    def _build_once(self, models: Sequence[Model]) -> frozenset[str]:
+        done: set[str] = set()
         failed = run_chain(self._con, models, as_of=self._until)
         for model in models:
-            if model.name in failed:
+            if model.name in failed or "received_at" not in _columns(self._con, model):
+                self._before.insert(0, model)
                 continue
             kept = f"memory.main.{quote(model.relation)}"
             self._con.execute(f"create table {kept} as select * from {model.quoted} order by received_at")
@@ -187,16 +190,16 @@ class Evaluator:
             self._con.execute(
                 f"create view {model.quoted} as select * from {kept} where received_at <= getvariable('as_of')"
             )
+            done.add(model.name)
+        return frozenset(done)
+
+
+def _columns(con: Connection, model: Model) -> frozenset[str]:
+    return frozenset(row[0] for row in con.execute(f"describe {model.quoted}").fetchall())
 
 
 def _per_event(models: Sequence[Model]) -> frozenset[str]:
-    found: set[str] = set()
-    for model in models:
-        said = model.meta.get("segue")
-        is_said = isinstance(said, Mapping) and said.get("per_event") is True
-        if is_said and set(model.sources) <= {_EVENTS} and found.issuperset(model.depends_on):
-            found.add(model.name)
-    return frozenset(found)
+    return frozenset(m.name for m in models if m.is_append_only and m.sources == (_EVENTS,) and not m.depends_on)
 
 
 def evaluate(

@@ -36,6 +36,8 @@ def read_models(target: Path) -> tuple[tuple[Model, ...], dict[str, dict[str, st
                 identifier=node["alias"],
                 path=node["original_file_path"],
                 materialized=node["config"]["materialized"],
+                is_append_only=node["config"]["materialized"] == "incremental"
+                and node["config"].get("incremental_strategy") == "append",
                 description=node["description"],
                 depends_on=tuple(sorted({nodes[p]["name"] for p in _relations(parents, nodes)})),
                 sources=tuple(sorted(_sources(key, nodes, manifest["sources"]))),

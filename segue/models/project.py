@@ -19,7 +19,8 @@ class Model:
     schema: str
     identifier: str  # the table's name; the model's own name unless it has an alias
     path: str  # relative to the project
-    materialized: str  # as dbt says: table, view, incremental, ephemeral
+    materialized: str  # as dbt says: table, view, incremental
+    is_append_only: bool  # incremental, and never changes a row that it has written
     description: str
     depends_on: tuple[str, ...]  # names of models
     sources: tuple[str, ...]  # schema.table of relations that dbt does not build

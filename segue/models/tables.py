@@ -17,7 +17,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "message_id": _V, "type": _V, "event": _V, "name": _V, "user_id": _V, "anonymous_id": _V,
         "previous_id": _V, "group_id": _V, "timestamp": _T, "original_timestamp": _T, "sent_at": _T,
         "received_at": _T, "properties": "json", "traits": "json", "context": "json", "source": _V,
-        "load_id": "bigint",
+        "load_id": "bigint", "message_hash": "ubigint",
     },
     "raw.loads": {
         "load_id": "bigint", "source": _V, "file": _V, "file_size": "bigint", "file_modified_at": _T,
@@ -42,7 +42,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     },
     "segments.evaluations": {
         "segment": _V, "as_of": _T, "member_count": "bigint", "active_count": "bigint",
-        "definition_hash": _V, "is_held": "boolean", "recorded_at": _T,
+        "definition_hash": _V, "exclusive_group": _V, "is_held": "boolean", "recorded_at": _T,
     },
     "segments.transitions": {
         "transition_id": _V, "person_id": _V, "segment": _V, "change": _V, "is_member": "boolean",

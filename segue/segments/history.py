@@ -5,67 +5,12 @@ it, so the tables depend on which evaluations there are, never on the order in w
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
-from segue.clock import from_warehouse, to_warehouse
+from segue.clock import to_warehouse
 from segue.segments.definitions import Segment
+from segue.segments.ledger import RecordReport, SegmentShare, ensure_tables
 from segue.warehouse import Connection
-
-#: table → column definitions. The ledger is `transitions`; the rest says what was evaluated and which ids became one.
-TABLES = {
-    "evaluations": "segment varchar, as_of timestamp, member_count bigint, active_count bigint,"
-    " definition_hash varchar, exclusive_group varchar, is_held boolean, recorded_at timestamp",
-    "transitions": "transition_id varchar, person_id varchar, segment varchar, change varchar, is_member boolean,"
-    " effective_at timestamp, recorded_at timestamp, cause varchar",
-    "memberships": "person_id varchar, segment varchar, entered_at timestamp, exited_at timestamp",
-    "merged_people": "from_person_id varchar, into_person_id varchar, known_at timestamp",
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SegmentShare:
-    """How large a segment is among active people."""
-
-    segment: str
-    member_count: int
-    active_count: int | None  # people seen in the 30 days before; None when the project cannot say
-    min_share: float
-
-    @property
-    def share(self) -> float | None:
-        """Members per active person; None when nobody is known to be active."""
-        return self.member_count / self.active_count if self.active_count else None
-
-    @property
-    def is_enough(self) -> bool:
-        """Whether the segment has its minimum share; true when it cannot be told."""
-        return self.share is None or self.share >= self.min_share
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordReport:
-    """What one evaluation changed in the history."""
-
-    as_of: datetime
-    entered_count: int  # transitions written by this call, by change
-    exited_count: int
-    merged_count: int
-    removed_count: int  # transitions that the evaluation proved wrong
-    shares: tuple[SegmentShare, ...]
-    left_out: tuple[tuple[str, str], ...] = ()  # segment, why it was not recorded
-
-    @property
-    def added_count(self) -> int:
-        """Transitions written by this call."""
-        return self.entered_count + self.exited_count + self.merged_count
-
-
-def ensure_tables(con: Connection) -> None:
-    """Create the schema `segments` and the tables of the history where they are missing."""
-    con.execute("create schema if not exists segments")
-    for name, columns in TABLES.items():
-        con.execute(f"create table if not exists segments.{name} ({columns})")
 
 
 def record(
@@ -76,7 +21,7 @@ def record(
     members: str,
     merges: str | None = None,
     active_count: int | None = None,
-    recorded_at: datetime,
+    recorded_at: datetime | None = None,
 ) -> RecordReport:
     """Splice an evaluation at any time into the history. To be called inside a transaction.
 
@@ -92,9 +37,10 @@ def record(
         merges: SQL of a relation with from_person_id and into_person_id: every id that had become another one by
             `as_of`. Who leaves or comes because of that is `merged`, not `exited` or `entered`.
         active_count: people seen in the 30 days before `as_of`, for the shares.
-        recorded_at: when this is written.
+        recorded_at: when this is written. None: each row says the time it tells of, as if it had been written then.
     """
-    moment, written = to_warehouse(as_of), to_warehouse(recorded_at)
+    moment = to_warehouse(as_of)
+    written = to_warehouse(recorded_at) if recorded_at is not None else None
     ensure_tables(con)
     _stage_evaluated(con, segments, moment, members)
     if merges is not None:
@@ -314,7 +260,7 @@ def _stage_wanted(con: Connection, moment: datetime) -> None:
     )
 
 
-def _replace_transitions(con: Connection, written: datetime) -> tuple[int, int]:
+def _replace_transitions(con: Connection, written: datetime | None) -> tuple[int, int]:
     con.execute(
         """
         create or replace temp table old_transitions as
@@ -328,7 +274,7 @@ def _replace_transitions(con: Connection, written: datetime) -> tuple[int, int]:
         """
         create or replace temp table new_transitions as
         select w.transition_id, w.person_id, w.segment, w.change, w.is_member, w.effective_at,
-            $1::timestamp as recorded_at, w.cause
+            coalesce($1::timestamp, w.effective_at) as recorded_at, w.cause
         from wanted_transitions w
         where not exists (
             select 1 from segments.transitions t
@@ -377,7 +323,7 @@ def _fold(con: Connection) -> None:
         con.execute("insert into segments.memberships by name from new_memberships")
 
 
-def _note_evaluations(con: Connection, moment: datetime, written: datetime, active_count: int | None) -> None:
+def _note_evaluations(con: Connection, moment: datetime, written: datetime | None, active_count: int | None) -> None:
     con.execute(
         """
         create or replace temp table new_evaluations as
@@ -388,7 +334,7 @@ def _note_evaluations(con: Connection, moment: datetime, written: datetime, acti
             left join evaluated_members m on m.segment = e.segment
             group by all
         )
-        select *, $3::timestamp as recorded_at
+        select *, coalesce($3::timestamp, as_of) as recorded_at
         from (
             from wanted
             except
@@ -418,10 +364,3 @@ def _count(con: Connection, table: str) -> int:
     row = con.execute(f"select count(*) from {table}").fetchone()
     assert row is not None
     return int(row[0])
-
-
-def latest_evaluation(con: Connection) -> datetime | None:
-    """The time of the newest evaluation of any segment, aware UTC; None when there is none."""
-    ensure_tables(con)
-    row = con.execute("select max(as_of) from segments.evaluations").fetchone()
-    return from_warehouse(row[0]) if row and row[0] is not None else None

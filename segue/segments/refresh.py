@@ -11,7 +11,8 @@ from segue.models import Evaluation, Evaluator, Project, Stitch
 from segue.models.check import empty_lake
 from segue.models.project import quote
 from segue.segments.definitions import Segment, definitions
-from segue.segments.history import TABLES, RecordReport, ensure_tables, record
+from segue.segments.history import record
+from segue.segments.ledger import TABLES, RecordReport, ensure_tables
 from segue.warehouse import Connection, Warehouse
 
 #: Evaluated members that are held in memory before they are written.
@@ -57,7 +58,7 @@ def refresh_memberships(
         con: a connection on which the warehouse is the default catalog.
         project: as it was built.
         as_of: the clock of that build.
-        recorded_at: when this is written; None: `as_of`.
+        recorded_at: when this is written; None: the rows say the time they tell of.
         failed: segment → reason, of segments whose build failed this time, so that their tables are old.
     """
     ensure_tables(con)
@@ -80,7 +81,7 @@ def refresh_memberships(
         members=_members_of(usable),
         merges=_merges(tables, as_of),
         active_count=_active_count(con, tables, as_of),
-        recorded_at=recorded_at or as_of,
+        recorded_at=recorded_at,
     )
     names = {segment.name for segment in gone}
     return replace(
@@ -107,21 +108,29 @@ def backfill(
         warehouse: is read while days are evaluated, and written, under its lock, for moments only.
         project: whose segments.
         days: UTC dates in any order.
-        recorded_at: when this is written; None: the end of each day.
+        recorded_at: when this is written; None: the rows say the time they tell of, as a refresh each day does.
         progress: called with the report of each day once it is written.
         stitcher: makes the identity tables as of a time; None: `segue.identity.stitch`.
-        segments: names of the segments to fill in; None: all.
+        segments: names of the segments to fill in; None: all. The rest of their exclusive groups is filled in with
+            them, since who is in one depends on the others.
     """
     wanted = sorted(set(days))
     if not wanted:
         return ()
+    names = _whole_groups(definitions(project).segments, segments)
     reports: list[RecordReport] = []
     batch: list[_Evaluated] = []
     with warehouse.read() as source:
-        past = Evaluator(project, source, until=end_of_day(wanted[-1]), stitch=stitcher or _stitch)
+        past = Evaluator(
+            project,
+            source,
+            until=end_of_day(wanted[-1]),
+            stitch=stitcher or _stitch,
+            targets=[*names, "person_features"],
+        )
     with past:
         for day in wanted:
-            batch.append(_take_out(past.at(end_of_day(day)), project, segments))
+            batch.append(_take_out(past.at(end_of_day(day)), project, names))
             if sum(e.members.num_rows for e in batch) > _MEMBERS_PER_WRITE or day == wanted[-1]:
                 written = _write(warehouse, batch, recorded_at)
                 reports += written
@@ -138,10 +147,16 @@ def _stitch(con: Connection, as_of: datetime) -> object:
     return stitch(con, as_of=as_of)
 
 
-def _take_out(evaluation: Evaluation, project: Project, names: Collection[str] | None) -> _Evaluated:
+def _whole_groups(segments: Sequence[Segment], names: Collection[str] | None) -> frozenset[str]:
+    if names is None:
+        return frozenset(s.name for s in segments)
+    groups = {s.exclusive_group for s in segments if s.name in names and s.exclusive_group is not None}
+    return frozenset(s.name for s in segments if s.name in names or s.exclusive_group in groups)
+
+
+def _take_out(evaluation: Evaluation, project: Project, names: Collection[str]) -> _Evaluated:
     con = evaluation.con
-    known = definitions(project)
-    segments = [s for s in known.segments if names is None or s.name in names]
+    segments = [s for s in definitions(project).segments if s.name in names]
     usable = tuple(s for s in segments if s.name in evaluation.built)
     tables = _tables(con)
     merges = _merges(tables, evaluation.as_of)
@@ -172,7 +187,7 @@ def _write(warehouse: Warehouse, batch: Sequence[_Evaluated], recorded_at: datet
                     members="select * from evaluated_now",
                     merges="select * from merged_now" if evaluated.merges is not None else None,
                     active_count=evaluated.active_count,
-                    recorded_at=recorded_at or evaluated.as_of,
+                    recorded_at=recorded_at,
                 )
                 reports.append(replace(report, left_out=evaluated.left_out))
             for table in TABLES:

@@ -44,15 +44,19 @@ def link_extensions(settings: Settings) -> Path:
             )
         source = next(Path(spec.origin).parent.glob(f"extensions/v{duckdb.__version__}/*.duckdb_extension"), None)
         if source is None:
-            raise WarehouseError(f"the wheel of {name} has no build for DuckDB {duckdb.__version__}", fix="`make setup`")
+            raise WarehouseError(
+                f"the wheel of {name} has no build for DuckDB {duckdb.__version__}", fix="`make setup`"
+            )
         # DuckDB looks the PostgreSQL extension up under either name.
-        for alias in {source.name, f"{name}.duckdb_extension"} | ({"postgres_scanner.duckdb_extension"} if name == "postgres" else set()):
+        for alias in {source.name, f"{name}.duckdb_extension"} | (
+            {"postgres_scanner.duckdb_extension"} if name == "postgres" else set()
+        ):
             _link(source, folder / alias)
     return root
 
 
 def _link(source: Path, link: Path) -> None:
-    if link.is_symlink() and Path(os.readlink(link)) == source:
+    if link.is_symlink() and link.readlink() == source:
         return
     # Link under a name of our own, then rename: another process may be doing the same.
     temporary = link.with_name(f".{link.name}.{os.getpid()}")
@@ -153,7 +157,7 @@ class Warehouse:
             if read_only and not Path(settings.catalog_uri.removeprefix("sqlite:")).exists():
                 self._create()
         con = duckdb.connect(":memory:", config=self._config())
-        con.execute("set TimeZone = 'UTC'")
+        con.execute("set TimeZone = 'UTC'; set enable_progress_bar = false")
         prepare_catalog(con, settings)
         try:
             con.execute(self._attach(read_only=read_only))

@@ -17,6 +17,9 @@ from segue.warehouse.connect import Connection, Warehouse, link_extensions, prep
 #: Set by whoever starts dbt; a person in a shell may leave it out and gets the current time.
 AS_OF_VARIABLE = "SEGUE_AS_OF"
 
+#: First and last instant of the days that a KPI run rebuilds; left out: all days.
+WINDOW_VARIABLES = {"window_start": "SEGUE_WINDOW_START", "window_end": "SEGUE_WINDOW_END"}
+
 
 class Plugin(BasePlugin):
     """One per dbt process."""
@@ -24,6 +27,8 @@ class Plugin(BasePlugin):
     def initialize(self, plugin_config: dict[str, Any]) -> None:
         text = os.environ.get(AS_OF_VARIABLE)
         self._as_of = to_warehouse(parse_as_of(text) if text else system_time())
+        window = {name: os.environ.get(variable) for name, variable in WINDOW_VARIABLES.items()}
+        self._window = {name: to_warehouse(parse_as_of(text)) if text else None for name, text in window.items()}
         self._settings = load_settings()
 
     def update_connection_config(self, creds: DuckDBCredentials, config: dict[str, Any]) -> None:
@@ -37,3 +42,5 @@ class Plugin(BasePlugin):
 
     def configure_cursor(self, cursor: Connection) -> None:
         cursor.execute("set variable as_of = $1::timestamp", [self._as_of])
+        for name, moment in self._window.items():
+            cursor.execute(f"set variable {name} = $1::timestamp", [moment])

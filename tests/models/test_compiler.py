@@ -44,6 +44,7 @@ def build(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
             (home / "target").mkdir()
             shutil.copy2(earlier / "target" / "partial_parse.msgpack", home / "target")
         project = Workshop(home, earlier, _compile_with_dbt(home)).run()
+        (home / "project.json").write_text(project.to_json())
         earlier = home
         return project
 
@@ -74,6 +75,11 @@ def test_models_come_upstream_first_with_sql_that_holds_no_time(build: Build) ->
 GOOD = "select person_id from {{ ref('person_features') }}"
 
 BROKEN = {
+    "syntax beside jinja": ({"bad.sql": "select person_id\nfrm {{ ref('present') }}"}, "bad.sql, line 2: Parser Error"),
+    "second of two like it": (
+        {"bad.sql": f"with a as (\n{GOOD}\nwhere true\n)\n{GOOD}\nwhere true\ngroup where"},
+        "bad.sql, line 7: Parser Error",
+    ),
     "jinja": ({"bad.sql": "select person_id\nfrom {{ ref('person_features' }}"}, "bad.sql, line 2: unexpected '}'"),
     "open block": ({"bad.sql": "{% if true %}\n" + GOOD}, "bad.sql, line 2: Unexpected end of template"),
     "unknown macro": ({"bad.sql": "select person_id from {{ nope('person_features') }}"}, "'nope' is undefined"),
@@ -121,11 +127,16 @@ BROKEN = {
 }
 
 
+#: Those where the state before helps to find the fault; without one, files are tried in turn.
+HARD = ("yaml without a place", "yaml config", "same table", "same name", "jinja")
+
+
 @pytest.mark.parametrize("before", [False, True], ids=["from nothing", "after a good state"])
 def test_each_kind_of_fault_takes_out_its_definition_only(build: Build, tiny: Path, before: bool) -> None:
     if before:
         assert build({}).broken == ()
-    for kind, (files, said) in BROKEN.items():
+    for kind in BROKEN if before else HARD:
+        files, said = BROKEN[kind]
         project = build({f"models/segments/{name}": text for name, text in files.items()}, fresh=not before)
         assert len(project.broken) == 1, (kind, project.broken)
         [broken] = project.broken
@@ -177,6 +188,18 @@ def test_a_broken_macro_or_shared_yaml_goes_on_with_its_last_working_text(build:
     assert names(project) == ALL
     assert {b.path for b in project.broken} == {"macros/as_of.sql", "models/staging/sources.yml"}
     assert all("its last working text is used" in b.reason for b in project.broken)
+
+
+def test_a_yaml_fault_in_a_model_that_others_read_does_not_take_them_out(build: Build) -> None:
+    build({})
+    features = "models:\n  - name: person_features\n    description: a"
+    build({"models/marts/person_features.yml": features})
+    project = build({"models/marts/person_features.yml": features + ": b"})
+    assert names(project) == ALL
+    [broken] = project.broken
+    assert "line 3" in broken.reason
+    assert "its last working text is used" in broken.reason
+    assert project.by_name["person_features"].description == "a"
 
 
 def test_a_project_that_never_worked_says_so(build: Build) -> None:

@@ -280,7 +280,7 @@ def brute_force(world: World) -> list[tuple]:
     return sorted(found)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(worlds())
 def test_evaluations_in_any_order_give_the_history_of_having_made_them_in_turn(world: World) -> None:
     def build(order: list[int]) -> list[list[tuple]]:

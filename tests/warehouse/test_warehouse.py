@@ -132,9 +132,7 @@ def test_a_killed_writer_leaves_no_half_and_no_lock(numbers: Warehouse) -> None:
         """
     )
     told = {name: str(getattr(numbers.settings, name)) for name in ("home", "catalog", "data_path")}
-    victim = subprocess.Popen(
-        [sys.executable, "-c", code, json.dumps(told)], stdout=subprocess.PIPE, text=True
-    )
+    victim = subprocess.Popen([sys.executable, "-c", code, json.dumps(told)], stdout=subprocess.PIPE, text=True)
     assert victim.stdout is not None
     assert victim.stdout.readline() == "written\n"
     os.kill(victim.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-{{ config(materialized='incremental', unique_key='message_id', meta={'segue': {'per_event': true}}) }}
+{{ config(materialized='incremental', incremental_strategy='append') }}
 select message_id, event as event_name, timestamp as occurred_at, received_at, user_id, previous_id, load_id
 from {{ source('raw', 'events') }}
 {% if is_incremental() %}

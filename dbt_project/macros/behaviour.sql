@@ -1,0 +1,26 @@
+{#- Which events the marts are made of: what people did and allowed to be analysed, by a person that is known.
+    identify, alias and group say who somebody is, not what they did. -#}
+{%- macro is_behaviour(events) -%}
+    {{ events }}.event_type in ('track', 'page', 'screen')
+    and {{ events }}.has_analytics_consent
+    and {{ events }}.person_id is not null
+{%- endmacro -%}
+
+{#- A comparison with a literal moment, so that files from before it are skipped; always true without one. -#}
+{%- macro not_before(column, moment) -%}
+    {%- if moment -%}
+        {{ column }} >= timestamp '{{ moment }}'
+    {%- else -%}
+        true
+    {%- endif -%}
+{%- endmacro -%}
+
+{#- Silence longer than this ends a session; silence of exactly this does not. -#}
+{%- macro session_gap() -%}
+    interval '{{ var("session_gap_minutes") }}' minute
+{%- endmacro -%}
+
+{#- Whether an event is the track event of this name. -#}
+{%- macro is_event(name) -%}
+    event_type = 'track' and event_name = '{{ name | replace("'", "''") }}'
+{%- endmacro -%}

@@ -1,0 +1,145 @@
+"""`segue demo`: a made-up shop, its whole history through the graph, and the UI to look at it."""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from orchestration.processes import end_with_parent, stop_on_signals
+from orchestration.turns import turn
+from orchestration.up import announce, serving, wait
+from segue.clock import system_time
+from segue.errors import SegueError
+from segue.events import accounting
+from segue.segments import sizes
+from segue.settings import Settings, load_settings
+from segue.warehouse import Warehouse
+
+out = Console()
+err = Console(stderr=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Make a history, run the graph, say what was found, and keep the UI up until Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="segue demo", description="A made-up history through the whole graph.")
+    parser.add_argument("--port", type=int, help="port of the UI; default: the first free one from 3000")
+    parser.add_argument("--people", type=int, default=300, help="how many people")
+    parser.add_argument("--days", type=int, default=60, help="how many days, ending today")
+    parser.add_argument("--seed", type=int, default=1, help="another seed, another history")
+    parser.add_argument("--no-ui", action="store_true", help="stop after the summary")
+    options = parser.parse_args(arguments)
+    stop_on_signals()
+    end_with_parent()
+    try:
+        started = time.monotonic()
+        # A home of its own: the demo never meets a real installation.
+        home = load_settings().home / "demo"
+        with turn(home.with_suffix(".lock"), lambda _: err.print("another demo is running in this home; waiting for it to end")):
+            today = system_time().replace(hour=0, minute=0, second=0, microsecond=0)
+            settings = settle(home, people=options.people, days=options.days, seed=options.seed, until=today)
+            # Only now: the graph is made for the settings that are in force when it is imported.
+            from orchestration.refresh import refresh
+
+            outcome = refresh(settings, as_of=today)
+            summarize(settings)
+            for step, reason in outcome.failures:
+                err.print(f"[bold red]failed[/] {step}: {reason}", highlight=False)
+            err.print(f"{time.monotonic() - started:.0f} s", style="dim", highlight=False)
+            if options.no_ui:
+                return 0 if outcome.success else 1
+            with serving(settings, port=options.port) as (url, program):
+                announce(url)
+                wait(program)
+    except SegueError as error:
+        err.print("[bold red]error[/]", end=" ")
+        err.print(str(error), markup=False, highlight=False)
+        return 1
+    except KeyboardInterrupt:
+        err.print("stopped")
+    return 0
+
+
+def settle(home: Path, *, people: int, days: int, seed: int, until: datetime) -> Settings:
+    """The demo's home with a history in its landing zone; what is there is used again when it is the same history."""
+    wanted = {"people": people, "days": days, "seed": seed, "until": until.isoformat()}
+    note = home / "demo.json"
+    if not note.exists() or json.loads(note.read_text()) != wanted:
+        shutil.rmtree(home, ignore_errors=True)
+    first = (until - timedelta(days=days)).date()
+    # Named one by one: a `.env` that points at a real warehouse must not reach the demo.
+    own = {
+        "home": str(home),
+        "landing": str(home / "landing"),
+        "catalog": f"sqlite:{home / 'warehouse' / 'catalog.sqlite'}",
+        "data_path": str(home / "warehouse" / "data"),
+        "history_start": first.isoformat(),
+        "history_days": str(days),
+    }
+    os.environ.update({f"SEGUE_{name.upper()}": value for name, value in own.items()})
+    settings = load_settings()
+    if note.exists():
+        err.print("using the history that is there", style="dim")
+        return settings
+    err.print(f"making a history: {people} people, {days} days until {until:%Y-%m-%d}", style="dim", highlight=False)
+    simulate_into(settings, people=people, days=days, seed=seed, until=until)
+    note.write_text(json.dumps(wanted))
+    return settings
+
+
+def simulate_into(settings: Settings, *, people: int, days: int, seed: int, until: datetime) -> None:
+    """A history of events in the landing zone; its truth beside it, out of reach of the graph."""
+
+
+def summarize(settings: Settings) -> None:
+    """Say what the graph found."""
+    with Warehouse(settings).read() as con:
+        books = accounting(con)
+        found = sizes(con, system_time())
+        people = con.execute("select count(distinct person_id) from identity.identifiers").fetchall()[0][0]
+        clusters = con.execute(
+            "select cluster_name, person_count, profile from clusters.profiles where method = 'kmeans' order by 2 desc"
+        ).fetchall()
+        anomalies = con.execute(
+            "select started_at, kpi, slice, value, expected, severity from watch.anomalies order by started_at"
+        ).fetchall()
+        sent = con.execute(
+            "select channel, status, count(*), any_value(detail) from alerts.announcements group by all order by all"
+        ).fetchall()
+    out.print(
+        f"\n[bold]{books.read:,}[/] events read: {books.loaded:,} loaded, {books.duplicates:,} duplicates, "
+        f"{books.quarantined:,} in quarantine; [bold]{people:,}[/] people found\n",
+        highlight=False,
+    )
+    _print("Segments", ["segment", "members", "of active people"], [(s.segment, f"{s.member_count:,}", _percent(s.share)) for s in found])
+    _print("Clusters", ["cluster", "people", "profile"], [(name, f"{count:,}", profile) for name, count, profile in clusters])
+    _print(
+        "Anomalies",
+        ["since", "KPI", "slice", "value", "expected", "severity"],
+        [(f"{since:%Y-%m-%d}", kpi, part, f"{value:,.4g}", f"{expected:,.4g}", how) for since, kpi, part, value, expected, how in anomalies],
+    )
+    _print("Alerts", ["channel", "status", "alerts", "where"], [(a, b, f"{c:,}", d or "") for a, b, c, d in sent])
+
+
+def _print(title: str, columns: list[str], rows: list[tuple[str, ...]]) -> None:
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    out.print(table if rows else f"{title}: none")
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

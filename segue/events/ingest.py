@@ -1,0 +1,302 @@
+"""Files of messages into `raw.events`, each file exactly once."""
+
+import errno
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import duckdb
+
+from segue.clock import to_warehouse
+from segue.errors import BadInputError, WarehouseError
+from segue.events.contracts import Contract, load_contracts
+from segue.events.landing import EventFile, files_at, files_in, known_files, settled
+from segue.events.lines import CHUNK_BYTES, LineReader
+from segue.events.loader import Loader, Origin, Tally
+from segue.events.streams import Stream, open_stream
+from segue.events.tables import ensure_tables, scalar
+from segue.settings import Settings
+from segue.warehouse import Connection, Warehouse
+
+#: Clocks differ; a message may be this much ahead.
+_TOLERANCE = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileReport:
+    """What one file brought."""
+
+    file: str
+    load_id: int
+    read: int
+    loaded: int
+    duplicates: int
+    quarantined: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestReport:
+    """What one ingest did: read = loaded + duplicates + quarantined."""
+
+    read: int
+    loaded: int
+    duplicates: int
+    quarantined: Mapping[str, int]  # by reason
+    files: tuple[FileReport, ...]
+    already_read: tuple[str, ...]  # in the ledger with the same size and time
+    still_written: tuple[str, ...]  # left for the next time
+    refused: Mapping[str, str]  # file → why it could not be read at all
+
+    @property
+    def quarantined_count(self) -> int:
+        return sum(self.quarantined.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A file and how to read it."""
+
+    file: EventFile
+    open: Callable[[], Stream]
+
+
+class _LeaveFileError(Exception):
+    """This file must not be committed now: read it next time, or never."""
+
+    def __init__(self, index: int, why: str | None) -> None:
+        self.index = index
+        self.why = why  # None: it changed while it was read
+
+
+def ingest(
+    warehouse: Warehouse,
+    paths: Iterable[Path] | None = None,
+    *,
+    as_of: datetime,
+    source: str | None = None,
+    progress: Callable[[FileReport], None] | None = None,
+) -> IngestReport:
+    """Read what waits in the landing zone, or the given files and folders, into `raw.events` and `raw.quarantine`.
+
+    A file is committed together with its row in `raw.loads`, so it is read once whatever happens in between.
+    A file that grew since it was read is read again; what it had before is counted as duplicates.
+
+    Args:
+        paths: files and folders; None for the landing zone.
+        as_of: becomes `loaded_at`. A message is from the future when it is more than a day after both `as_of`
+            and the last change of its file.
+        source: what stands in `raw.events.source`; default "landing" or "files".
+        progress: called after each file that was committed.
+
+    Raises:
+        BadInputError: when a given path does not exist.
+        DefinitionError: when a contract is wrong.
+        WarehouseError: when the disk is full. What was committed stays; running again does the rest.
+    """
+    settings = warehouse.settings
+    contracts = load_contracts(settings.dbt_project / "contracts")
+    if paths is None:
+        found = files_in(settings.landing_zone)
+    else:
+        found = files_at(paths, settings.landing_zone)
+    with warehouse.read() as con:
+        known = known_files(con)
+    new = [file for file in found if file.identity not in known]
+    quiet, moving = settled(new, as_of=as_of, seconds=settings.settle_seconds if paths is None else 0.0)
+    jobs = [Job(file=file, open=_opener(file.path)) for file in quiet]
+    report = run_jobs(
+        warehouse, jobs, contracts, as_of=as_of, source=source or ("landing" if paths is None else "files"), progress=progress
+    )
+    return IngestReport(
+        read=report.read,
+        loaded=report.loaded,
+        duplicates=report.duplicates,
+        quarantined=report.quarantined,
+        files=report.files,
+        already_read=(*(file.name for file in found if file.identity in known), *report.already_read),
+        still_written=(*(file.name for file in moving), *report.still_written),
+        refused=report.refused,
+    )
+
+
+def run_jobs(
+    warehouse: Warehouse,
+    jobs: Sequence[Job],
+    contracts: Sequence[Contract],
+    *,
+    as_of: datetime,
+    source: str,
+    progress: Callable[[FileReport], None] | None = None,
+    again: bool = False,
+) -> IngestReport:
+    """Load files through the ledger.
+
+    Args:
+        again: read a file also when the ledger has it; its messages count as duplicates then.
+
+    Raises:
+        WarehouseError: when the disk is full.
+    """
+    reports: list[FileReport] = []
+    reasons: Counter[str] = Counter()
+    left: dict[int, str | None] = {}
+    already: list[str] = []
+    if jobs:
+        with warehouse.writer("ingest") as con:
+            ensure_tables(con)
+            # Somebody may have read a file while we waited for the writer.
+            known = set() if again else known_files(con)
+            already = [job.file.name for job in jobs if job.file.identity in known]
+            waiting = [index for index, job in enumerate(jobs) if job.file.identity not in known]
+            while waiting:
+                run = _Run(con, warehouse.settings, jobs, waiting, contracts, as_of=as_of, source=source)
+                try:
+                    for committed, counts in run.groups():
+                        reports += committed
+                        reasons += counts
+                        waiting = waiting[len(committed) :]
+                        for one in committed if progress else ():
+                            progress(one)  # type: ignore[misc]
+                except _LeaveFileError as leave:
+                    left[leave.index] = leave.why
+                    waiting = [index for index in waiting if index != leave.index]
+                except (duckdb.Error, OSError) as error:
+                    _raise_if_full(error, warehouse.settings)
+                    raise
+                finally:
+                    run.close()
+    return IngestReport(
+        read=sum(one.read for one in reports),
+        loaded=sum(one.loaded for one in reports),
+        duplicates=sum(one.duplicates for one in reports),
+        quarantined=dict(sorted(reasons.items())),
+        files=tuple(reports),
+        already_read=tuple(already),
+        still_written=tuple(jobs[index].file.name for index, why in left.items() if why is None),
+        refused={jobs[index].file.name: why for index, why in left.items() if why is not None},
+    )
+
+
+class _Run:
+    """Transactions over the waiting files, until all are in or one has to be left out."""
+
+    def __init__(
+        self,
+        con: Connection,
+        settings: Settings,
+        jobs: Sequence[Job],
+        waiting: Sequence[int],
+        contracts: Sequence[Contract],
+        *,
+        as_of: datetime,
+        source: str,
+    ) -> None:
+        self._con = con
+        self._jobs = jobs
+        self._waiting = waiting
+        self._as_of = as_of
+        self._source = source
+        latest = max([as_of, *(jobs[index].file.modified_at for index in waiting)]) + _TOLERANCE
+        self._loader = Loader(con, contracts, as_of=as_of, latest=latest, source=source)
+        self._reader = LineReader(self._open, self._check_unchanged, chunk_bytes=CHUNK_BYTES)
+        first = int(scalar(con, "select coalesce(max(load_id), 0) + 1 from raw.loads"))
+        self._origins = {
+            index: Origin(load_id=first + offset, name=jobs[index].file.name) for offset, index in enumerate(waiting)
+        }
+        self._in_transaction = False
+
+    def groups(self) -> "Iterable[tuple[list[FileReport], Counter[str]]]":
+        """Load; gives the reports of the files of each transaction after its commit."""
+        tallies = {index: Tally() for index in self._waiting}
+        done = 0
+        self._begin()
+        for chunk in self._reader.chunks(self._waiting):
+            self._loader.load(chunk, self._origins, tallies)
+            if chunk.is_boundary:
+                finished = self._waiting[done : self._finished]
+                done = self._finished
+                reports = [self._report(index, tallies[index]) for index in finished]
+                reasons = self._reasons(reports)
+                self._write_ledger(finished, reports)
+                self._con.execute("commit")
+                self._in_transaction = False
+                yield reports, reasons
+                self._begin()
+
+    def close(self) -> None:
+        """Undo what was not committed."""
+        self._loader.close()
+        if self._in_transaction:
+            with suppress(duckdb.Error):
+                self._con.execute("rollback")
+
+    _finished = 0  # how many of the waiting files have been read to their end
+
+    def _begin(self) -> None:
+        self._con.execute("begin")
+        self._in_transaction = True
+
+    def _open(self, index: int) -> Stream:
+        try:
+            return self._jobs[index].open()
+        except BadInputError as error:
+            raise _LeaveFileError(index, str(error)) from error
+
+    def _check_unchanged(self, index: int) -> None:
+        file = self._jobs[index].file
+        try:
+            is_same = file.again() == file
+        except BadInputError:
+            is_same = False
+        if not is_same:
+            raise _LeaveFileError(index, None)
+        self._finished += 1
+
+    def _report(self, index: int, tally: Tally) -> FileReport:
+        assert tally.read == tally.loaded + tally.duplicates + tally.quarantined, (self._jobs[index].file.name, tally)
+        return FileReport(
+            file=self._jobs[index].file.name,
+            load_id=self._origins[index].load_id,
+            read=tally.read,
+            loaded=tally.loaded,
+            duplicates=tally.duplicates,
+            quarantined=tally.quarantined,
+        )
+
+    def _reasons(self, reports: Sequence[FileReport]) -> "Counter[str]":
+        if not any(one.quarantined for one in reports):
+            return Counter()
+        rows = self._con.execute(
+            "select reason, count(*) from raw.quarantine where load_id between $1 and $2 group by reason",
+            [reports[0].load_id, reports[-1].load_id],
+        ).fetchall()
+        return Counter({reason: int(count) for reason, count in rows})
+
+    def _write_ledger(self, finished: Sequence[int], reports: Sequence[FileReport]) -> None:
+        self._con.executemany(
+            "insert into raw.loads values ($1, $2, $3, $4, make_timestamp($5::bigint), $6, $7, $8, $9, $10)",
+            [
+                [
+                    one.load_id, self._source, one.file, self._jobs[index].file.size, self._jobs[index].file.modified_us,
+                    one.read, one.loaded, one.duplicates, one.quarantined, to_warehouse(self._as_of),
+                ]
+                for index, one in zip(finished, reports, strict=True)
+            ],
+        )  # fmt: skip
+
+
+def _opener(path: Path) -> Callable[[], Stream]:
+    return lambda: open_stream(path)
+
+
+def _raise_if_full(error: Exception, settings: Settings) -> None:
+    text = str(error)
+    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if is_full or any(words in text for words in ("No space left", "File too large", "Disk quota", "disk is full")):
+        raise WarehouseError(
+            f"the disk of the warehouse {settings.data_uri} is full: {text.splitlines()[0]}",
+            fix="free space and run it again; what was committed stays, and nothing is read twice",
+        ) from error

@@ -1,0 +1,35 @@
+"""What to expect of every KPI, and which days were not as expected.
+
+Promises: a day is judged only by what was known before its week began; what is found is controlled for chance
+over all series together; an anomaly keeps its id as it grows, and a rerun of the same `as_of` writes nothing.
+A series that cannot be judged is listed with the reason.
+Never: takes a missing day for a zero, judges a day that is not over, or tells anybody (that is `alerts`).
+"""
+
+from segue.watch.detect import FALSE_DISCOVERY_RATE, WatchReport, anomaly_id, detect
+from segue.watch.plot import plot_anomaly, plot_overview, plot_series
+from segue.watch.tables import SEVERITIES, Anomaly, Severity, anomalies, ensure_tables
+from segue.watch.words import amount, change_of, clean, day, describe, name_of, percent, period
+
+__all__ = [
+    "FALSE_DISCOVERY_RATE",
+    "SEVERITIES",
+    "Anomaly",
+    "Severity",
+    "WatchReport",
+    "amount",
+    "anomalies",
+    "anomaly_id",
+    "change_of",
+    "clean",
+    "day",
+    "describe",
+    "detect",
+    "ensure_tables",
+    "name_of",
+    "percent",
+    "period",
+    "plot_anomaly",
+    "plot_overview",
+    "plot_series",
+]

@@ -1,0 +1,298 @@
+"""Which days of one series are out of line, week by week, each by a forecast made before that week.
+
+False alarms are controlled over all series and days together by Benjamini & Hochberg, "Controlling the false
+discovery rate", J. R. Stat. Soc. B 57 (1995), which stays valid for the positive dependence that slices of one
+measure have (Benjamini & Yekutieli, Ann. Stat. 29, 2001).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from statistics import median
+from typing import Literal
+
+from segue.watch.forecast import Forecast, fit, training
+from segue.watch.series import Point, Series
+from segue.watch.tables import Direction
+
+Status = Literal["judged", "too_short", "flat", "sparse", "ended"]
+
+#: Six weeks: four to learn from before anything is judged, and some to judge.
+MIN_DAYS = 42
+LEARN_DAYS = 28
+#: On this few days a forecast may be tried, to see how well it does, before one is believed.
+_TRY_DAYS = 21
+_TRY_WEEKS = 2
+#: Fewer cases than this on the usual day, and a whole day's outage would hardly stand out.
+_MIN_CASES = 5.0
+#: A disturbance this long is the new normal: the model starts again from there.
+_SHIFT_DAYS = 14
+#: Beyond this a day must not teach the model what is normal.
+_MASK_SCORE = 3.5
+_ENDED_AFTER_DAYS = 14
+#: A forecast is believed as if it had been right about its spread on this many days.
+_TRUST_DAYS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Day:
+    """One judged day."""
+
+    date: date
+    value: float
+    denominator: float | None
+    expected: float
+    lower: float
+    upper: float
+    direction: Direction
+    p_value: float  # two-sided
+    score: float  # the normal deviate with this probability
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What is known of one series."""
+
+    series: Series
+    status: Status
+    detail: str  # a sentence
+    days: tuple[Day, ...] = ()  # judged days of the window, ascending
+    forecasts: tuple[Forecast, ...] = ()  # those made anew
+    fit_count: int = 0
+    learned_since: date | None = None  # the level changed here; what was before is not learned from
+    detectable_change: float | None = None  # smallest relative change of one day that would be noticed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What earlier detections left about a series."""
+
+    forecasts: Mapping[date, Forecast] = field(default_factory=dict)
+    disturbed: frozenset[date] = frozenset()
+    learned_since: date | None = None
+
+
+def judge(series: Series, memory: Memory, *, first: date, last: date, country: str) -> Judgement:
+    """Judge the complete days from `first` to `last`.
+
+    Each calendar week is judged by a forecast that was trained on the days before its Monday. A forecast of an
+    earlier detection is used again unless the days it learned from have changed.
+    """
+    unfit = _unfit(series, last)
+    if unfit is not None:
+        return Judgement(series=series, status=unfit[0], detail=unfit[1])
+    chain = _Chain(series, memory, first=first, last=last, country=country)
+    chain.run()
+    days = tuple(chain.days)
+    if not days:
+        since = chain.learned_since
+        detail = (
+            f"The level changed on {since.isoformat()} and stayed; judged again once there are {LEARN_DAYS} days of it."
+            if since is not None
+            else f"There are fewer than {LEARN_DAYS} undisturbed days to learn from before the judged weeks."
+        )
+        return Judgement(
+            series=series,
+            status="too_short",
+            detail=detail,
+            forecasts=tuple(chain.fresh),
+            fit_count=chain.fit_count,
+            learned_since=since,
+        )
+    expected_days = (last - days[0].date).days + 1
+    missing = expected_days - len(days)
+    detail = f"Judged from {days[0].date.isoformat()} to {days[-1].date.isoformat()}."
+    if missing:
+        detail += f" {missing} of these days {'has' if missing == 1 else 'have'} no value; a missing day is not a zero."
+    return Judgement(
+        series=series,
+        status="judged",
+        detail=detail,
+        days=days,
+        forecasts=tuple(chain.fresh),
+        fit_count=chain.fit_count,
+        learned_since=chain.learned_since,
+        detectable_change=chain.detectable_change(),
+    )
+
+
+def _unfit(series: Series, last: date) -> tuple[Status, str] | None:
+    """Why a series cannot be judged."""
+    points = series.points
+    if (last - points[-1].date).days > _ENDED_AFTER_DAYS:
+        return "ended", f"No value since {points[-1].date.isoformat()}."
+    span = (points[-1].date - points[0].date).days + 1
+    if len(points) < MIN_DAYS:
+        return (
+            "too_short",
+            f"{len(points)} complete days in {span}; a forecast that can be trusted needs {MIN_DAYS} (six weeks).",
+        )
+    recent = points[-(LEARN_DAYS * 2) :]
+    different = len({point.value for point in recent})
+    if different < 3:
+        return "flat", f"The value hardly ever changes ({different} different in {len(recent)} days)."
+    cases = _cases(series, recent)
+    if cases is not None and cases < _MIN_CASES:
+        what = "counted" if series.kind == "count" else "of the rarer outcome"
+        return "sparse", f"Usually {cases:g} cases a day {what}: too few to tell a change from chance on one day."
+    return None
+
+
+def _cases(series: Series, points: Sequence[Point]) -> float | None:
+    """How many cases the usual day rests on: for a ratio, those of the rarer outcome."""
+    if series.kind == "count":
+        return median(point.value for point in points)
+    if series.kind == "ratio":
+        return median(min(p.value, 1 - p.value) * (p.denominator or 0.0) for p in points)
+    if series.kind == "mean":
+        return median(p.denominator or 0.0 for p in points)
+    return None
+
+
+class _Chain:
+    """The weeks of one series in order: forecast, compare, learn what not to learn from."""
+
+    def __init__(self, series: Series, memory: Memory, *, first: date, last: date, country: str) -> None:
+        self.series = series
+        self.memory = memory
+        self.first = first
+        self.last = last
+        self.country = country
+        self.points = {point.date: point for point in series.points}
+        self.monday = first - timedelta(days=first.weekday()) - timedelta(weeks=_TRY_WEEKS)
+        # From this Monday on, the chain finds out by itself, so that a second run repeats the first one.
+        self.masked = {day for day in memory.disturbed if day < self.monday}
+        self.errors: list[float] = []
+        self.days: list[Day] = []
+        self.fresh: list[Forecast] = []
+        self.fit_count = 0
+        self.run_start: date | None = None
+        self.run_direction: Direction | None = None
+        since = memory.learned_since
+        self.learned_since = since if since is not None and since < self.monday else None
+        self.latest: Forecast | None = None
+
+    def run(self) -> None:
+        monday = self.monday
+        while monday <= self.last:
+            self._week(monday)
+            monday += timedelta(weeks=1)
+
+    def _week(self, monday: date) -> None:
+        week = [monday + timedelta(days=i) for i in range(7)]
+        judged = week[-1] >= self.first
+        known = training(self.series, before=monday, since=self.learned_since, masked=self.masked)
+        if len(known.values) < (LEARN_DAYS if judged else _TRY_DAYS):
+            return
+        stored = [self.memory.forecasts[day] for day in week if day in self.memory.forecasts]
+        if len(stored) == 7 and known.is_that_of(stored[0]):
+            forecasts = stored
+        else:
+            forecasts = fit(self.series, known, week, country=self.country, inflation=self._inflation())
+            self.fit_count += 1
+            self.fresh += forecasts
+        self.latest = forecasts[0]
+        for forecast in forecasts:
+            if forecast.day in self.points and forecast.day <= self.last:
+                self._day(forecast, self.points[forecast.day])
+
+    def _day(self, forecast: Forecast, point: Point) -> None:
+        deviation = forecast.deviation(self.series, point.denominator)
+        error = (self.series.transform(point) - forecast.center) / deviation
+        direction: Direction = "up" if error > 0 else "down"
+        if abs(error) > _MASK_SCORE:
+            self.masked.add(point.date)
+            if self.run_direction != direction or self.run_start is None:
+                self.run_start, self.run_direction = point.date, direction
+            if (point.date - self.run_start).days + 1 >= _SHIFT_DAYS:
+                self.learned_since = self.run_start
+                self.masked = {day for day in self.masked if day < self.run_start}
+                self.errors = []
+        else:
+            self.errors.append(error * forecast.inflation)
+            self.run_start = self.run_direction = None
+        if point.date < self.first:
+            return
+        p_value = _p_value(self.series, forecast, point, error)
+        expected, lower, upper = forecast.band(self.series, point.denominator)
+        self.days.append(
+            Day(
+                date=point.date,
+                value=point.value,
+                denominator=point.denominator,
+                expected=expected,
+                lower=lower,
+                upper=upper,
+                direction=direction,
+                p_value=p_value,
+                score=score_of(p_value),
+            )
+        )
+
+    def _inflation(self) -> float:
+        """How much more the last weeks' forecasts erred than they said they would; a few days say little of it."""
+        recent = self.errors[-28:]
+        if not recent:
+            return 1.0
+        seen = 1.4826 * median(map(abs, recent))
+        return max(1.0, math.sqrt((len(recent) * seen**2 + _TRUST_DAYS) / (len(recent) + _TRUST_DAYS)))
+
+    def detectable_change(self) -> float | None:
+        """The relative change of one usual day that has 1 chance in 1000 of being chance."""
+        from scipy.stats import t
+
+        if self.latest is None or self.series.kind == "signed":
+            return None
+        forecast = self.latest
+        step = float(t.isf(0.0005, forecast.freedom)) * forecast.deviation(self.series, forecast.typical)
+        expected = self.series.restore(forecast.center)
+        return (self.series.restore(forecast.center + step) - expected) / expected if expected else None
+
+
+def _p_value(series: Series, forecast: Forecast, point: Point, error: float) -> float:
+    """Two-sided probability of a day this far off.
+
+    The larger of two: Student's t on the scale of the model, which knows how little history there is; and, for
+    counts and ratios, the negative binomial or beta-binomial of the same mean and variance, which knows how
+    skewed small numbers are.
+    """
+    from scipy import stats
+
+    by_t = 2 * float(stats.t.sf(abs(error), forecast.freedom))
+    mean = series.restore(forecast.center)
+    sampling = series.sampling_variance(forecast.center, point.denominator)
+    extra = max(forecast.deviation(series, point.denominator) ** 2 - sampling, 1e-6)
+    if series.kind == "count" and mean > 0:
+        size = 1 / extra
+        law = stats.nbinom(size, size / (size + mean))
+        count = round(point.value)
+    elif series.kind == "ratio" and point.denominator and 0 < mean < 1:
+        concentration = 1 / min(extra * mean * (1 - mean), 0.9) - 1
+        total = round(point.denominator)
+        law = stats.betabinom(total, mean * concentration, (1 - mean) * concentration)
+        count = min(round(point.value * point.denominator), total)
+    else:
+        return min(by_t, 1.0)
+    exact = 2 * min(float(law.cdf(count)), float(law.sf(count - 1)))
+    return min(max(by_t, exact), 1.0)
+
+
+def score_of(p_value: float) -> float:
+    """The normal deviate that has this two-sided probability; 37 at most."""
+    from scipy.stats import norm
+
+    return float(norm.isf(max(p_value, 1e-300) / 2))
+
+
+def discoveries(p_values: Sequence[float], *, rate: float) -> float:
+    """The largest p-value that still counts, by Benjamini and Hochberg; -1 when none does.
+
+    Args:
+        rate: the share of what is found that may be chance.
+    """
+    threshold = -1.0
+    for rank, p_value in enumerate(sorted(p_values), start=1):
+        if p_value <= rate * rank / len(p_values) and not math.isnan(p_value):
+            threshold = p_value
+    return threshold

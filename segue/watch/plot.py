@@ -1,0 +1,282 @@
+"""Pictures of a series, an anomaly, and all anomalies at once: PNG, readable without a legend hunt."""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from segue.errors import BadInputError
+from segue.warehouse import Connection
+from segue.watch.forecast import Forecast
+from segue.watch.series import Point, make_series
+from segue.watch.tables import Anomaly, Kind, anomalies, has_table
+from segue.watch.words import amount, change_of, clean, day, name_of, period
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MUTED, GRID = "#1f2430", "#6b7280", "#e5e7eb"
+LINE, BAND = "#3b5bdb", "#dbe4ff"
+COLOURS = {"high": "#c92a2a", "medium": "#e8590c", "low": "#b08900"}
+_DPI = 110
+_EPOCH = date(1970, 1, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _View:
+    """What a picture of one series shows."""
+
+    points: list[Point]
+    band: list[tuple[date, float, float, float]]  # date, expected, lower, upper
+    kind: Kind
+
+
+def plot_anomaly(con: Connection, anomaly_id: str, *, as_of: datetime | None = None) -> bytes:
+    """PNG of an anomaly: six weeks before it, what was expected, the disturbed days.
+
+    Args:
+        as_of: shows no day that was not over then; default: every complete day on record.
+
+    Raises:
+        BadInputError: when there is no such anomaly.
+    """
+    found = anomalies(con, ids=[anomaly_id])
+    if not found:
+        raise BadInputError(f"there is no anomaly {anomaly_id!r}", fix="`segue anomalies list` shows those on record")
+    anomaly = found[0]
+    first, last = anomaly.first_date - timedelta(days=42), anomaly.last_date + timedelta(days=14)
+    view = _view(con, anomaly.kpi, anomaly.slice, first=first, last=_cap(last, as_of))
+    title = f"{name_of(anomaly.kpi, anomaly.slice)}: {change_of(anomaly)} {period(anomaly)}"
+    return _draw(view, kpi=anomaly.kpi, title=title, marked=[anomaly], subtitle=_legend(anomaly))
+
+
+def plot_series(con: Connection, kpi: str, slice_: str, *, as_of: datetime | None = None, days: int = 90) -> bytes:
+    """PNG of the last days of a series, with the forecast band and every disturbed day marked.
+
+    Raises:
+        BadInputError: when the series has no values.
+    """
+    view = _view(con, kpi, slice_, first=date.min, last=_cap(date.max, as_of))
+    if not view.points:
+        raise BadInputError(
+            f"there is no series {clean(kpi)!r} with slice {clean(slice_)!r}",
+            fix='`segue sql "from watch.series"` lists them',
+        )
+    first = view.points[-1].date - timedelta(days=days - 1)
+    shown = _View(
+        points=[p for p in view.points if p.date >= first],
+        band=[row for row in view.band if row[0] >= first],
+        kind=view.kind,
+    )
+    marked = [a for a in anomalies(con) if (a.kpi, a.slice) == (kpi, slice_) and a.last_date >= first]
+    subtitle = "Black: measured. Blue: expected, and the range of 99 of 100 ordinary days" if shown.band else ""
+    if has_table(con, "watch", "series"):
+        sql = "select detail from watch.series where kpi = $1 and slice = $2 and status <> 'judged'"
+        note = con.execute(sql, [kpi, slice_]).fetchone()
+        subtitle = f"Not judged. {note[0]}" if note is not None else subtitle
+    span = (shown.points[-1].date - shown.points[0].date).days + 1
+    title = f"{name_of(kpi, slice_)}, last {span} days"
+    return _draw(shown, kpi=kpi, title=title, marked=marked, subtitle=subtitle)
+
+
+def plot_overview(con: Connection, *, as_of: datetime | None = None, days: int = 35, most: int = 30) -> bytes:
+    """PNG with a row per disturbed series and a bar per anomaly, coloured by severity.
+
+    Args:
+        days: how far back it looks.
+        most: at most this many series; the most severe are kept.
+    """
+    last = _cap(date.max, as_of)
+    found = [a for a in anomalies(con) if a.first_date <= last]
+    ends = [a.last_date for a in found]
+    if has_table(con, "watch", "series"):
+        judged = con.execute("select max(last_judged_date) from watch.series").fetchall()
+        ends += [day_ for (day_,) in judged if day_ is not None]
+    until = min(max(ends, default=date(2000, 1, 1)), last)
+    first = until - timedelta(days=days - 1)
+    found = [a for a in found if a.last_date >= first]
+    order = list(dict.fromkeys((a.kpi, a.slice) for a in found))
+    rows = order[:most]
+    fig, ax = _canvas(height=1.5 + 0.34 * max(len(rows), 2))
+    for y, key in enumerate(rows):
+        for anomaly in (a for a in found if (a.kpi, a.slice) == key):
+            start = max(anomaly.first_date, first)
+            width = (anomaly.last_date - start).days + 1
+            ax.barh(y, width - 0.12, left=_number(start) - 0.44, height=0.62, color=COLOURS[anomaly.severity], zorder=3)
+            label: dict[str, Any] = {
+                "va": "center",
+                "ha": "left",
+                "fontsize": 8,
+                "color": INK,
+                "zorder": 4,
+                "parse_math": False,
+            }
+            ax.text(_number(anomaly.last_date) + 0.7, y, change_of(anomaly), **label)
+    ax.set_yticks(range(len(rows)), [_text(name_of(*key), 44) for key in rows], fontsize=9, parse_math=False)
+    ax.set_ylim(max(len(rows), 2) - 0.4, -0.6)
+    ax.set_xlim(_number(first) - 0.6, _number(until) + 3.4)
+    _dates(ax)
+    ax.grid(axis="x", color=GRID, linewidth=0.8)
+    if rows:
+        counts = {s: sum(a.severity == s for a in found) for s in COLOURS}
+        _titles(fig, ax, f"{len(found)} anomalies in {len(order)} series, {day(first, year=False)} – {day(until)}", "")
+        parts = [(f"■ {n} {severity}   ", COLOURS[severity]) for severity, n in counts.items() if n]
+        _coloured(fig, parts + ([(f"showing the {most} most severe series", MUTED)] if len(order) > most else []))
+    else:
+        subtitle = f"in the {days} days to {day(until)}" if ends else "nothing has been judged yet"
+        _titles(fig, ax, "No anomalies", subtitle)
+    return _png(fig)
+
+
+def _cap(last: date, as_of: datetime | None) -> date:
+    return last if as_of is None else min(last, as_of.date() - timedelta(days=1))
+
+
+def _view(con: Connection, kpi: str, slice_: str, *, first: date, last: date) -> _View:
+    columns = [column[0] for column in con.execute("select * from kpis.daily limit 0").description or []]
+    complete = "and is_complete is not false" if "is_complete" in columns else ""
+    rows = con.execute(
+        f"""
+        select date::date, value::double, numerator::double, denominator::double from kpis.daily
+        where kpi = $1 and slice = $2 and value is not null and isfinite(value::double) {complete} order by date
+        """,
+        [kpi, slice_],
+    ).fetchall()
+    points = [Point(date=d, value=v, numerator=n, denominator=m) for d, v, n, m in rows]
+    series = make_series(kpi, slice_, points)
+    by_day = {point.date: point for point in points}
+    band = []
+    if has_table(con, "watch", "forecasts"):
+        sql = "select date, basis from watch.forecasts where kpi = $1 and slice = $2 and date between $3 and $4"
+        for stored_day, basis in sorted(con.execute(sql, [kpi, slice_, first, last]).fetchall()):
+            # The band of a day that has happened knows how many cases it had.
+            point = by_day.get(stored_day)
+            denominator = point.denominator if point is not None else None
+            band.append((stored_day, *Forecast.from_basis(stored_day, basis).band(series, denominator)))
+    shown = [point for point in points if first <= point.date <= last]
+    return _View(points=shown, band=band, kind=series.kind)
+
+
+def _draw(view: _View, *, kpi: str, title: str, marked: Sequence[Anomaly], subtitle: str) -> bytes:
+    fig, ax = _canvas(height=4.2)
+    for piece in _pieces(view.band, lambda row: row[0]):
+        xs = [_number(row[0]) for row in piece]
+        ax.fill_between(xs, [row[2] for row in piece], [row[3] for row in piece], color=BAND, linewidth=0, zorder=1)
+        ax.plot(xs, [row[1] for row in piece], color=LINE, linewidth=1.2, linestyle=(0, (4, 2)), zorder=2)
+    # A missing day is a gap in the line, not a slope.
+    for run in _pieces(view.points, lambda p: p.date):
+        style: dict[str, Any] = {"color": INK, "linewidth": 1.4, "marker": "o", "markersize": 2.6, "zorder": 3}
+        ax.plot([_number(p.date) for p in run], [p.value for p in run], **style)
+    for anomaly in marked:
+        colour = COLOURS[anomaly.severity]
+        days = [p for p in view.points if anomaly.first_date <= p.date <= anomaly.last_date]
+        span = (_number(anomaly.first_date) - 0.5, _number(anomaly.last_date) + 0.5)
+        ax.axvspan(*span, color=colour, alpha=0.1, linewidth=0, zorder=0)
+        ax.plot([_number(p.date) for p in days], [p.value for p in days], "o", color=colour, markersize=6.5, zorder=5)
+        up = anomaly.direction == "up"
+        ax.annotate(
+            change_of(anomaly), (_number(anomaly.worst_date), anomaly.value), xytext=(0, 9 if up else -9),
+            textcoords="offset points", ha="center", va="bottom" if up else "top", color=colour, fontsize=10,
+            fontweight="bold", zorder=6, parse_math=False,
+            bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1.5},
+        )  # fmt: skip
+    ax.yaxis.set_major_formatter(lambda value, _: amount(value, kpi=kpi, kind=view.kind).replace(".0 %", " %"))
+    _limits(ax, view, marked)
+    _dates(ax)
+    ax.grid(axis="y", color=GRID, linewidth=0.8)
+    _titles(fig, ax, title, subtitle)
+    return _png(fig)
+
+
+def _limits(ax: "Axes", view: _View, marked: Sequence[Anomaly]) -> None:
+    """Room for the labels; from zero when that does not flatten the line."""
+    values = [p.value for p in view.points] + [x for row in view.band for x in row[1:]] + [a.value for a in marked]
+    if not values:
+        return
+    # A band over a nearly empty day can be enormous; it must not decide the scale.
+    seen = [p.value for p in view.points] + [row[1] for row in view.band]
+    top = min(max(values), 1.35 * max(seen)) if max(seen) > 0 else max(values)
+    bottom = min(values)
+    if bottom >= 0 and bottom < 0.6 * top:
+        bottom = 0.0
+    room = 0.14 * ((top - bottom) or abs(top) or 1.0)
+    low_labels = any(a.direction == "down" for a in marked)
+    ax.set_ylim(bottom - (room if low_labels or bottom else 0.25 * room), top + room)
+    days = [p.date for p in view.points] + [row[0] for row in view.band]
+    ax.set_xlim(_number(min(days)) - 1, _number(max(days)) + 1)
+
+
+def _legend(anomaly: Anomaly) -> str:
+    numbers = (anomaly.value, anomaly.expected, anomaly.lower, anomaly.upper)
+    value, expected, lower, upper = (amount(n, kpi=anomaly.kpi, kind=anomaly.kind) for n in numbers)
+    return (
+        f"{value} where {expected} was expected. Blue: the range of 99 of 100 ordinary days "
+        f"({lower} to {upper} on {day(anomaly.worst_date, year=False)})"
+    )
+
+
+def _pieces(rows: Sequence[Any], day_of: Callable[[Any], date]) -> list[list[Any]]:
+    numbered = enumerate(rows)
+    return [[row for _, row in run] for _, run in groupby(numbered, lambda pair: day_of(pair[1]).toordinal() - pair[0])]
+
+
+def _canvas(*, height: float) -> "tuple[Figure, Axes]":
+    # Figure by itself, not pyplot: no global state, no window, safe in any thread.
+    from matplotlib.figure import Figure
+
+    fig = Figure(figsize=(9, height), dpi=_DPI, facecolor="white")
+    ax = fig.add_subplot()
+    for side in ("top", "right", "left"):
+        ax.spines[side].set_visible(False)
+    ax.spines["bottom"].set_color(GRID)
+    ax.tick_params(colors=MUTED, length=0, labelsize=9)
+    ax.set_axisbelow(True)
+    return fig, ax
+
+
+def _dates(ax: "Axes") -> None:
+    from matplotlib.dates import WeekdayLocator
+
+    low, high = ax.get_xlim()
+    step = max(1, round((high - low) / 7 / 8))
+    ax.xaxis.set_major_locator(WeekdayLocator(byweekday=0, interval=step))  # type: ignore[no-untyped-call]
+    ax.xaxis.set_major_formatter(lambda x, _: day(_EPOCH + timedelta(days=round(x)), year=False))
+
+
+def _titles(fig: "Figure", ax: "Axes", title: str, subtitle: str) -> None:
+    inches = fig.get_figheight()
+    long_labels = any(len(label.get_text()) > 12 for label in ax.get_yticklabels())
+    left = 0.34 if long_labels else 0.085
+    fig.subplots_adjust(left=left, right=0.95, top=1 - 0.72 / inches, bottom=0.36 / inches)
+    _write(fig, 0.018, 0.16, _text(title, 96), fontsize=13, fontweight="bold", color=INK)
+    _write(fig, 0.018, 0.44, _text(subtitle, 150), fontsize=9, color=MUTED)
+
+
+def _coloured(fig: "Figure", parts: Sequence[tuple[str, str]]) -> None:
+    x = 0.018
+    for text, colour in parts:
+        _write(fig, x, 0.44, text, fontsize=9, color=colour)
+        x += 0.0105 * len(text)
+
+
+def _write(fig: "Figure", x: float, inches_from_top: float, text: str, **style: Any) -> None:
+    fig.text(x, 1 - inches_from_top / fig.get_figheight(), text, ha="left", va="top", parse_math=False, **style)
+
+
+def _text(text: str, limit: int) -> str:
+    """Cut, and without what the font has no glyph for."""
+    return clean("".join(c if ord(c) < 0x3000 else "□" for c in text), limit=limit)
+
+
+def _number(value: date) -> float:
+    """Days since 1970, as the date axis counts."""
+    return float((value - _EPOCH).days)
+
+
+def _png(fig: "Figure") -> bytes:
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()

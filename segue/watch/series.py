@@ -1,0 +1,138 @@
+"""KPI series as they are read, and the scale on which each is modelled."""
+
+import math
+from dataclasses import dataclass
+from datetime import date, datetime
+from statistics import median
+
+from segue.clock import end_of_day
+from segue.errors import WarehouseError
+from segue.warehouse import Connection
+from segue.watch.tables import Kind, has_table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One complete day of one series."""
+
+    date: date
+    value: float
+    numerator: float | None
+    denominator: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """The complete days of one KPI in one slice, ascending; a day without a value is absent, not zero."""
+
+    kpi: str
+    slice: str
+    kind: Kind
+    offset: float  # added before taking the logarithm
+    points: tuple[Point, ...]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return (self.kpi, self.slice)
+
+    def transform(self, point: Point) -> float:
+        """The value on the scale of the model.
+
+        Counts and averages: logarithm, since seasons multiply. Ratios: logit. Sums of money: square root, since a
+        day of few sales is far out on a logarithm. What can be negative: as it is.
+        """
+        if self.kind == "ratio":
+            denominator = point.denominator or 0.0
+            hits = point.value * denominator
+            return math.log((hits + 0.5) / (max(denominator - hits, 0.0) + 0.5))
+        if self.kind == "signed":
+            return point.value
+        if self.kind == "amount":
+            return math.sqrt(max(point.value, 0.0))
+        return math.log(max(point.value, 0.0) + self.offset)
+
+    def restore(self, y: float) -> float:
+        """Back from the scale of the model to the unit of the KPI."""
+        if self.kind == "ratio":
+            return 1 / (1 + math.exp(-y)) if y > -700 else 0.0
+        if self.kind == "signed":
+            return y
+        if self.kind == "amount":
+            return max(y, 0.0) ** 2
+        return max(math.exp(min(y, 700)) - self.offset, 0.0)
+
+    def sampling_variance(self, center: float, denominator: float | None) -> float:
+        """Variance, on the scale of the model, from there being only so many cases that day."""
+        if self.kind == "count":
+            return 1 / max(math.exp(min(center, 700)), 0.5)
+        if self.kind == "ratio":
+            p = self.restore(center)
+            return 1 / max((denominator or 0.0) * p * (1 - p), 0.5)
+        return 0.0
+
+    def spread_factor(self, denominator: float | None, typical: float | None) -> float:
+        """How much wider an average over few cases varies than one over the usual number of them."""
+        if self.kind != "mean" or not typical:
+            return 1.0
+        return min(max(typical / max(denominator or 0.0, 0.1), 0.25), 100.0)
+
+
+def read_series(con: Connection, *, as_of: datetime) -> list[Series]:
+    """Every series of `kpis.daily`, without days that are not over, marked incomplete, or have no value.
+
+    Raises:
+        WarehouseError: when the KPIs have not been built yet.
+    """
+    if not has_table(con, "kpis", "daily"):
+        raise WarehouseError("kpis.daily does not exist, so there is nothing to watch", fix="`segue refresh` builds it")
+    columns = [column[0] for column in con.execute("select * from kpis.daily limit 0").description or []]
+    complete = "is_complete is not false" if "is_complete" in columns else "true"
+    rows = con.execute(
+        f"""
+        select kpi, slice, date::date, value::double, numerator::double, denominator::double
+        from kpis.daily
+        where {complete} and value is not null and isfinite(value::double)
+        order by kpi, slice, date
+        """
+    ).fetchall()
+    grouped: dict[tuple[str, str], list[Point]] = {}
+    for kpi, slice_, day, value, numerator, denominator in rows:
+        if end_of_day(day) > as_of:
+            continue
+        point = Point(date=day, value=value, numerator=numerator, denominator=denominator)
+        grouped.setdefault((kpi, slice_), []).append(point)
+    return [make_series(kpi, slice_, points) for (kpi, slice_), points in grouped.items()]
+
+
+def make_series(kpi: str, slice_: str, points: list[Point]) -> Series:
+    """A series with the scale that its own numbers call for."""
+    kind = _kind(points)
+    positive = sorted(point.value for point in points if point.value > 0)
+    offset = 0.5 if kind == "count" else 0.01 * median(positive) if positive else 1.0
+    return Series(kpi=kpi, slice=slice_, kind=kind, offset=offset, points=tuple(points))
+
+
+def _kind(points: list[Point]) -> Kind:
+    if any(point.value < 0 for point in points):
+        return "signed"
+    if all(_is_quotient(point) for point in points) and any(point.value for point in points):
+        return "ratio" if all(point.value <= 1 for point in points) else "mean"
+    if all(float(point.value).is_integer() for point in points):
+        return "count"
+    return "amount"
+
+
+def _is_quotient(point: Point) -> bool:
+    """Whether the value is numerator / denominator, of something other than a single case."""
+    if point.numerator is None or not point.denominator:
+        return False
+    quotient = point.numerator / point.denominator
+    return math.isclose(point.value, quotient, rel_tol=1e-3, abs_tol=1e-9) and not (
+        point.denominator == 1 and float(point.value).is_integer()
+    )
+
+
+def last_complete_day(as_of: datetime) -> date:
+    """The last day that is over at this time."""
+    day = as_of.date()
+    return day if end_of_day(day) <= as_of else date.fromordinal(day.toordinal() - 1)

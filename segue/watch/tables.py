@@ -1,0 +1,140 @@
+"""The tables of this room, and an anomaly as a value."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Literal
+
+from segue.clock import from_warehouse
+from segue.warehouse import Connection
+
+Severity = Literal["low", "medium", "high"]
+Direction = Literal["up", "down"]
+#: How a measure varies, which decides the scale of its model and how its values are written.
+Kind = Literal["count", "ratio", "mean", "amount", "signed"]
+
+#: From least to most severe.
+SEVERITIES: tuple[Severity, ...] = ("low", "medium", "high")
+
+_TABLES = {
+    "forecasts": """
+        kpi varchar, slice varchar, date date, expected double, lower double, upper double, fitted_at timestamp,
+        basis varchar
+    """,
+    "series": """
+        kpi varchar, slice varchar, status varchar, detail varchar, point_count bigint, judged_at timestamp,
+        first_judged_date date, last_judged_date date, learned_since date, detectable_change double
+    """,
+    "anomalies": """
+        anomaly_id varchar, kpi varchar, slice varchar, started_at timestamp, ended_at timestamp,
+        value double, expected double, lower double, upper double, severity varchar, direction varchar,
+        detected_at timestamp, worst_date date, score double, denominator double, kind varchar
+    """,
+}
+
+_FIELDS = (
+    "anomaly_id, kpi, slice, started_at, ended_at, value, expected, lower, upper, severity, direction, detected_at, "
+    "worst_date, score, denominator, kind"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anomaly:
+    """Consecutive days on which one series left its expected range in one direction.
+
+    `value`, `expected`, `lower`, `upper` and `denominator` are those of the worst day, in the unit of the KPI.
+    """
+
+    anomaly_id: str
+    kpi: str
+    slice: str
+    first_date: date
+    last_date: date  # the last disturbed day, inclusive
+    value: float
+    expected: float
+    lower: float
+    upper: float
+    severity: Severity
+    direction: Direction
+    detected_at: datetime  # aware UTC
+    worst_date: date
+    score: float  # two-sided normal deviate with the same probability
+    denominator: float | None
+    kind: Kind
+
+    @property
+    def day_count(self) -> int:
+        """Days from the first to the last disturbed one, both counted."""
+        return (self.last_date - self.first_date).days + 1
+
+    @property
+    def change(self) -> float | None:
+        """Relative distance from what was expected: -0.8 is 80 % below it. None when nothing was expected."""
+        return (self.value - self.expected) / abs(self.expected) if self.expected else None
+
+
+def ensure_tables(con: Connection) -> None:
+    """Create the schema `watch` and its tables where they are missing.
+
+    `anomalies.started_at` and `ended_at` are the first instants of the first and the last disturbed day.
+    """
+    con.execute("create schema if not exists watch")
+    for name, columns in _TABLES.items():
+        con.execute(f"create table if not exists watch.{name} ({columns})")
+
+
+def has_table(con: Connection, schema: str, name: str) -> bool:
+    """Whether the warehouse has this table or view."""
+    return (
+        con.execute(
+            "select 1 from information_schema.tables where table_schema = $1 and table_name = $2", [schema, name]
+        ).fetchone()
+        is not None
+    )
+
+
+def anomalies(con: Connection, *, min_severity: Severity = "low", ids: Sequence[str] | None = None) -> list[Anomaly]:
+    """The anomalies on record, most severe first, then latest first. Empty before the first detection.
+
+    Args:
+        min_severity: leave out what is less severe.
+        ids: only these anomalies.
+    """
+    if not has_table(con, "watch", "anomalies"):
+        return []
+    wanted = list(SEVERITIES[SEVERITIES.index(min_severity) :])
+    rows = con.execute(
+        f"""
+        select {_FIELDS} from watch.anomalies
+        where list_contains($1, severity) and ($2 is null or list_contains($2::varchar[], anomaly_id))
+        order by list_position(['high', 'medium', 'low'], severity), started_at desc, score desc, kpi, slice
+        """,
+        [wanted, None if ids is None else list(ids)],
+    ).fetchall()
+    return [_anomaly(row) for row in rows]
+
+
+def _anomaly(row: tuple) -> Anomaly:  # type: ignore[type-arg]
+    return Anomaly(
+        anomaly_id=row[0],
+        kpi=row[1],
+        slice=row[2],
+        first_date=row[3].date(),
+        last_date=row[4].date(),
+        value=row[5],
+        expected=row[6],
+        lower=row[7],
+        upper=row[8],
+        severity=row[9],
+        direction=row[10],
+        detected_at=from_warehouse(row[11]),
+        worst_date=row[12],
+        score=row[13],
+        denominator=row[14],
+        kind=row[15],
+    )
+
+
+def day_range(first: date, last: date) -> list[date]:
+    """Every day from the first to the last, both included."""
+    return [first + timedelta(days=i) for i in range((last - first).days + 1)]

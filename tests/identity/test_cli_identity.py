@@ -1,0 +1,69 @@
+"""`segue identity`: readable, and clear when somebody is not there."""
+
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from segue.cli import identity as command
+from segue.errors import BadInputError
+from segue.identity import stitch
+from segue.identity.graph import person_id_of
+from segue.warehouse import Warehouse
+from tests.identity.identity_world import Message, at, stage
+
+WORLD = [
+    Message(1, anonymous="laptop", user="ann [red]"),
+    Message(2, anonymous="phone"),
+    Message(3, anonymous="phone", user="ann [red]"),
+    Message(4, anonymous="laptop", user="bob"),
+]
+
+
+@pytest.fixture
+def app(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
+    with warehouse.write("stage") as con:
+        stage(con, WORLD)
+        stitch(con, as_of=at(4))
+    monkeypatch.setattr(command, "warehouse", lambda: warehouse)
+    root = typer.Typer()
+    command.register(root)
+    return root
+
+
+def invoke(app: typer.Typer, *arguments: str) -> str:
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+def test_show_is_a_tree_of_identifiers_merges_and_refused_links(
+    app: typer.Typer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = person_id_of("anonymous_id", "phone")
+    text = invoke(app, "identity", "show", gone)
+    assert f"{person_id_of('anonymous_id', 'laptop')}  (was {gone})" in text
+    assert "user_id ann [red]  2026-01-01 00:01 – 2026-01-01 00:03" in text
+    assert "same_message: anonymous_id phone and user_id ann [red] in message m2" in text
+    assert "anonymous_id laptop and user_id bob  same_message: both sides already have a user_id" in text
+
+
+def test_show_of_an_unknown_id_says_so(app: typer.Typer) -> None:
+    with pytest.raises(BadInputError, match="nobody is known as 'zoe'"):
+        invoke(app, "identity", "show", "zoe")
+
+
+def test_list_has_most_identifiers_first(app: typer.Typer) -> None:
+    rows = json.loads(invoke(app, "identity", "list", "--format", "json"))
+    assert [(r["identifier_count"], r["user_ids"], r["merge_count"]) for r in rows] == [
+        (3, "ann [red]", 1),
+        (1, "bob", 0),
+    ]
+
+
+def test_list_of_an_empty_warehouse_is_empty(tmp_path, monkeypatch: pytest.MonkeyPatch, settings) -> None:
+    monkeypatch.setattr(command, "warehouse", lambda: Warehouse(settings))
+    root = typer.Typer()
+    command.register(root)
+    assert json.loads(invoke(root, "identity", "list", "--format", "json")) == []

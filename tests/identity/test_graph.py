@@ -1,0 +1,367 @@
+"""The pure part: links become people, whatever the order and the day on which they are looked at."""
+
+from collections import defaultdict
+
+import networkx as nx
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segue.identity import Resolution, resolve, resolve_as_of
+from segue.identity.graph import person_id_of
+from tests.identity.identity_world import Key, Message, at, naive, plainly, staged
+
+
+def name(value: object) -> str:
+    """A person id from the published id or the naming identifier."""
+    return person_id_of(*value) if isinstance(value, tuple) else str(value)
+
+
+def assigned(identifiers: pa.Table, found: Resolution) -> dict[Key, str]:
+    keys = zip(identifiers["identifier_type"].to_pylist(), identifiers["identifier_value"].to_pylist(), strict=True)
+    return dict(zip(keys, found.person_ids.to_pylist(), strict=True))
+
+
+def merges_of(links: pa.Table, found: Resolution) -> list[tuple]:
+    rows = links.take(pa.array(found.merged_by)).to_pylist()
+    by = [(r["left_value"], r["right_value"], r["rule"]) for r in rows]
+    return list(zip(found.merged_from.to_pylist(), found.merged_into.to_pylist(), by, strict=True))
+
+
+def refused_of(links: pa.Table, found: Resolution) -> list[tuple]:
+    rows = links.take(pa.array(found.refused)).to_pylist()
+    return [(r["left_value"], r["right_value"], r["rule"], why) for r, why in zip(rows, found.reasons, strict=True)]
+
+
+def as_previous(people: dict[Key, str]) -> pa.Table:
+    return pa.table(
+        {
+            "identifier_type": pa.array([k for k, _ in people], pa.string()),
+            "identifier_value": pa.array([v for _, v in people], pa.string()),
+            "person_id": pa.array(list(people.values()), pa.string()),
+        }
+    )
+
+
+def run(messages: list[Message]) -> tuple[dict[Key, str], list[tuple], list[tuple]]:
+    identifiers, links = staged(messages)
+    found = resolve(identifiers, links)
+    return assigned(identifiers, found), merges_of(links, found), refused_of(links, found)
+
+
+#: Late enough that nothing waits any more.
+LAST = 20
+
+maybe = lambda *values: st.sampled_from([None, *values])  # noqa: E731
+
+
+@st.composite
+def messages(draw: st.DrawFn, *, users: tuple[str, ...] = ("u1", "u2", "u3"), alias: bool = True) -> list[Message]:
+    """Messages with few values, so that they meet; some at the same instant, some late."""
+    moments = draw(st.lists(st.integers(0, 12), min_size=1, max_size=16))
+    found = []
+    for moment in sorted(moments):
+        user = draw(maybe(*users))
+        found.append(
+            Message(
+                received=moment,
+                user=user,
+                anonymous=draw(maybe("a1", "a2", "a3", "a4")),
+                device=draw(maybe("d1", "d2", "d3")),
+                email=draw(maybe(None, "e1", "e2")),
+                previous=draw(maybe(None, None, "a1", "a4")) if alias and user else None,
+                late=draw(st.integers(0, 5)),
+            )
+        )
+    return found
+
+
+@given(messages())
+@settings(max_examples=400, deadline=None)
+def test_the_fast_way_equals_link_by_link(stream: list[Message]) -> None:
+    identifiers, links = staged(stream)
+    for as_of in (None, at(LAST), at(10)):
+        found = resolve(identifiers, links, as_of=as_of)
+        people, merges, refused = plainly(identifiers, links, as_of=as_of)
+        assert assigned(identifiers, found) == {k: name(v) for k, v in people.items()}
+        assert sorted(merges_of(links, found)) == sorted((name(a), name(b), link) for a, b, link in merges)
+        assert sorted(refused_of(links, found)) == sorted(refused)
+
+
+@given(messages(), st.integers(0, 12))
+@settings(max_examples=300, deadline=None)
+def test_the_fast_way_equals_link_by_link_with_a_memory_of_any_other_day(stream: list[Message], day: int) -> None:
+    """Also of a memory that no run would have left: here, what the last messages said."""
+    remembered = [m for m in stream if m.received >= day]
+    before, *_ = plainly(*staged(remembered))
+    memory = {k: name(v) for k, v in before.items()}
+    identifiers, links = staged(stream)
+    found = resolve(identifiers, links, as_previous(memory))
+    people, merges, refused = plainly(identifiers, links, memory)
+    assert assigned(identifiers, found) == {k: name(v) for k, v in people.items()}
+    assert sorted(merges_of(links, found)) == sorted((name(a), name(b), link) for a, b, link in merges)
+    assert sorted(refused_of(links, found)) == sorted(refused)
+
+
+@given(messages(users=("u1",), alias=False))
+@settings(max_examples=150, deadline=None)
+def test_where_no_guard_speaks_people_are_the_connected_components(stream: list[Message]) -> None:
+    people, _, refused = run(stream)
+    graph = nx.Graph()
+    for message in stream:
+        graph.add_nodes_from(message.identifiers())
+        graph.add_edges_from((a, b) for a, b, _ in message.links())
+    by_person: dict[str, set[Key]] = defaultdict(set)
+    for key, person in people.items():
+        by_person[person].add(key)
+    assert refused == []
+    assert sorted(map(sorted, by_person.values())) == sorted(map(sorted, nx.connected_components(graph)))
+
+
+@given(messages(), st.lists(st.integers(0, 12), unique=True, max_size=5))
+@settings(max_examples=300, deadline=None)
+def test_running_on_any_days_gives_what_running_once_gives(stream: list[Message], days: list[int]) -> None:
+    people: dict[Key, str] = {}
+    merges: list[tuple] = []
+    refused: set[tuple] = set()
+    for day in [*sorted(days), LAST]:
+        identifiers, links = staged(m for m in stream if m.received <= day)
+        found = resolve(identifiers, links, as_previous(people), as_of=at(day))
+        merges += merges_of(links, found)
+        # Once a link is refused, the reason may be another when it is judged again; the row is not written again.
+        refused |= {link[:3] for link in refused_of(links, found)}
+        people = assigned(identifiers, found)
+    identifiers, links = staged(stream)
+    found = resolve(identifiers, links, as_of=at(LAST))
+    assert people == assigned(identifiers, found)
+    assert sorted(merges) == sorted(merges_of(links, found))
+    assert refused == {link[:3] for link in refused_of(links, found)}
+
+
+@given(messages(), st.integers(0, 12))
+@settings(max_examples=100, deadline=None)
+def test_the_past_can_be_resolved_from_what_is_staged_now(stream: list[Message], day: int) -> None:
+    identifiers, links = staged(stream)
+    past = resolve_as_of(identifiers, links, as_of=at(day))
+    arrived = [t <= naive(day) for t in identifiers["first_received_at"].to_pylist()]
+    known = identifiers.filter(pa.array(arrived, pa.bool_()))
+    then = staged([m for m in stream if m.received <= day])
+    assert assigned(known, past) == assigned(then[0], resolve(*then, as_of=at(day)))
+
+
+@given(messages(), st.randoms(use_true_random=False))
+@settings(max_examples=100, deadline=None)
+def test_the_order_of_rows_means_nothing(stream: list[Message], random: object) -> None:
+    identifiers, links = staged(stream)
+    shuffled = [
+        t.take(pa.array(np.random.default_rng(random.randint(0, 10**6)).permutation(t.num_rows)))  # type: ignore[attr-defined]
+        for t in (identifiers, links)
+    ]
+    plain, other = resolve(identifiers, links), resolve(*shuffled)
+    assert assigned(identifiers, plain) == assigned(shuffled[0], other)
+    assert merges_of(links, plain) == merges_of(shuffled[1], other)
+    assert refused_of(links, plain) == refused_of(shuffled[1], other)
+
+
+@given(messages())
+@settings(max_examples=150, deadline=None)
+def test_an_id_goes_only_by_a_merge_that_is_written_down(stream: list[Message]) -> None:
+    people: dict[Key, str] = {}
+    into: dict[str, str] = {}
+    for day in sorted({m.received for m in stream}):
+        identifiers, links = staged(m for m in stream if m.received <= day)
+        found = resolve(identifiers, links, as_previous(people), as_of=at(day))
+        into |= {a: b for a, b, _ in merges_of(links, found)}
+        now = assigned(identifiers, found)
+        for key, person in people.items():
+            while person in into and person != now[key]:
+                person = into[person]
+            assert person == now[key]
+        people = now
+
+
+def test_a_person_is_named_after_the_identifier_that_was_known_first() -> None:
+    people, merges, _ = run(
+        [Message(1, anonymous="a"), Message(2, anonymous="a", user="u"), Message(3, user="u", device="d")]
+    )
+    assert set(people.values()) == {person_id_of("anonymous_id", "a")}
+    assert merges == []  # one person who grew
+
+
+def test_a_merge_keeps_the_person_who_was_known_first() -> None:
+    people, merges, _ = run(
+        [Message(1, anonymous="z", user="u"), Message(2, anonymous="a"), Message(3, anonymous="a", user="u")]
+    )
+    older, younger = person_id_of("anonymous_id", "z"), person_id_of("anonymous_id", "a")
+    assert set(people.values()) == {older}
+    assert merges == [(younger, older, ("a", "u", "same_message"))]
+
+
+def test_identifiers_of_one_message_are_ordered_by_type_and_value() -> None:
+    people, merges, _ = run([Message(1, anonymous="a", user="u", device="d")])
+    assert set(people.values()) == {person_id_of("anonymous_id", "a")}
+    assert merges == []
+
+
+def test_merges_that_follow_each_other_lead_from_the_first_id_to_the_last() -> None:
+    stream = [Message(1, anonymous="a1"), Message(2, anonymous="a2"), Message(3, anonymous="a3")]
+    stream += [Message(4, anonymous="a3", email="e"), Message(5, anonymous="a2", email="e")]
+    stream += [Message(6, anonymous="a1", email="e")]
+    people, merges, _ = run(stream)
+    first, second, third = (person_id_of("anonymous_id", a) for a in ("a1", "a2", "a3"))
+    assert set(people.values()) == {first}
+    assert [(a, b) for a, b, _ in merges] == [(third, second), (second, first)]
+
+
+def test_who_signs_in_soon_on_a_known_device_is_believed_before_the_device() -> None:
+    stream = [Message(1, user="ann", anonymous="a1", device="d"), Message(5, anonymous="a2", device="d")]
+    soon = [*stream, Message(6, user="bob", anonymous="a2", device="d")]
+    late = [*stream, Message(9, user="bob", anonymous="a2", device="d")]
+    people, _, refused = run(soon)
+    assert people["anonymous_id", "a2"] == people["user_id", "bob"] != people["user_id", "ann"]
+    assert refused == [("d", "bob", "device", "different_user_ids"), ("d", "a2", "device", "different_user_ids")]
+    people, *_ = run(late)  # nobody signed in within the hour: the device spoke
+    assert people["anonymous_id", "a2"] == people["user_id", "ann"] != people["user_id", "bob"]
+
+
+def test_a_device_waits_for_an_hour_unless_it_is_new() -> None:
+    identifiers, links = staged([Message(1, anonymous="a1", device="d"), Message(5, anonymous="a2", device="d")])
+    before, after = (assigned(identifiers, resolve(identifiers, links, as_of=at(minute))) for minute in (7, 8))
+    assert before["anonymous_id", "a1"] == before["device_id", "d"] != before["anonymous_id", "a2"]
+    assert len(set(after.values())) == 1
+
+
+def test_a_device_of_two_user_ids_joins_no_anonymous_id() -> None:
+    people, _, refused = run(
+        [
+            Message(1, user="ann", anonymous="a1", device="d"),
+            Message(2, user="bob", anonymous="a2", device="d"),
+            Message(9, anonymous="a3", device="d"),
+        ]
+    )
+    assert people["anonymous_id", "a3"] == person_id_of("anonymous_id", "a3")
+    assert refused[-1] == ("d", "a3", "device", "shared_device")
+
+
+FAMILY = [
+    Message(1, user="mother", anonymous="browser"),
+    Message(2, user="father", anonymous="browser"),
+    Message(3, user="child", anonymous="browser"),
+]
+
+
+@pytest.mark.parametrize(
+    ("stream", "people", "refused"),
+    [
+        pytest.param(FAMILY, [{"mother", "browser"}, {"father"}, {"child"}], 2, id="one browser, three log in"),
+        pytest.param(
+            [Message(1, user="mother", device="tablet"), Message(2, user="child", device="tablet")],
+            [{"mother", "tablet"}, {"child"}],
+            1,
+            id="one device, two log in",
+        ),
+        pytest.param(
+            [Message(1, user="u1", email="e"), Message(2, user="u2", email="e")],
+            [{"u1", "e"}, {"u2"}],
+            1,
+            id="two accounts with one address",
+        ),
+        pytest.param(
+            [
+                Message(1, user="mother", anonymous="old", device="tablet"),
+                Message(2, user="child", anonymous="new", device="phone"),
+                Message(3, anonymous="new", device="tablet"),
+            ],
+            [{"mother", "old", "tablet"}, {"child", "new", "phone"}],
+            1,
+            id="two known people meet through a device",
+        ),
+        pytest.param(
+            [Message(1, user="u1", anonymous="a"), Message(2, user="u2", previous="a")],
+            [{"u1", "a", "u2"}],
+            0,
+            id="an alias says that two accounts are one person",
+        ),
+        pytest.param(
+            [*FAMILY, Message(4, user="father", previous="browser")],
+            [{"mother", "browser", "father"}, {"child"}],
+            2,
+            id="an alias joins what a guard had refused",
+        ),
+        pytest.param(
+            [Message(5, user="u2", anonymous="a"), Message(6, user="u1", anonymous="a", late=6)],
+            [{"u2", "a"}, {"u1"}],
+            1,
+            id="a late message does not take away what was concluded",
+        ),
+        pytest.param(
+            [
+                Message(1, anonymous="a", device="shared"),
+                Message(1, user="u1", device="shared"),
+                Message(1, user="u2", anonymous="a"),
+            ],
+            [{"u1", "shared"}, {"u2", "a"}],
+            1,
+            id="at one instant, links of a user_id are judged before others",
+        ),
+    ],
+)
+def test_shared_computers_do_not_make_one_person(stream: list[Message], people: list[set[str]], refused: int) -> None:
+    assignment, _, refusals = run(stream)
+    found: dict[str, set[str]] = defaultdict(set)
+    for (_, value), person in assignment.items():
+        found[person].add(value)
+    assert sorted(map(sorted, found.values())) == sorted(map(sorted, people))
+    assert len(refusals) == refused
+
+
+def test_what_was_published_wins_over_what_a_late_file_would_have_said() -> None:
+    """A file that is loaded late brings an identifier that was received before all others."""
+    later = [Message(5, anonymous="a", user="u")]
+    people, *_ = run(later)
+    identifiers, links = staged([Message(1, device="d"), Message(2, device="d", user="u"), *later])
+    found = resolve(identifiers, links, as_previous(people))
+    assert set(assigned(identifiers, found).values()) == {person_id_of("anonymous_id", "a")}
+
+
+def test_nothing_gives_nobody() -> None:
+    found = resolve(*staged([]))
+    assert len(found.person_ids) == 0
+    assert len(found.merged_from) == 0
+
+
+def test_a_link_of_an_unknown_identifier_is_a_defect() -> None:
+    identifiers, links = staged([Message(1, user="u", anonymous="a")])
+    with pytest.raises(ValueError, match="anonymous_id a"):
+        resolve(identifiers.slice(0, 1), links)
+
+
+def test_strange_values_are_values_like_others() -> None:
+    strange = ["", " ", "ä🎈", "a\x00b", "'; drop table", "x" * 5000]
+    people, *_ = run([Message(1 + n, user=value, anonymous=f"a{n}") for n, value in enumerate(strange)])
+    assert len(set(people.values())) == len(strange)
+
+
+def test_a_large_random_world_equals_link_by_link() -> None:
+    generator = np.random.default_rng(1)
+    stream = []
+    for minute in range(3000):
+        person = int(generator.integers(400))
+        stream.append(
+            Message(
+                minute,
+                user=f"u{person}" if generator.random() < 0.4 else None,
+                anonymous=f"a{person}-{generator.integers(4)}",
+                device=f"d{person // 3}" if generator.random() < 0.5 else None,
+            )
+        )
+    identifiers, links = staged(stream)
+    found = resolve(identifiers, links)
+    people, merges, refused = plainly(identifiers, links)
+    assert len(merges) > 100
+    assert len(refused) > 100
+    assert assigned(identifiers, found) == {k: name(v) for k, v in people.items()}
+    assert sorted(merges_of(links, found)) == sorted((name(a), name(b), link) for a, b, link in merges)
+    assert sorted(refused_of(links, found)) == sorted(refused)
