@@ -1,7 +1,67 @@
-import dagster as dg
-from orchestration.automation import WRITER
-from orchestration.resources import Clock, Turn, Warehouse
+"""Telling people: each anomaly once, over every channel."""
 
-@dg.asset(key=["alerts", "announcements"], deps=[["watch", "anomalies"]], group_name="alerts", pool=WRITER)
-def announcements(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, turn: Turn) -> dg.MaterializeResult:
-    return dg.MaterializeResult()
+import dagster as dg
+
+from orchestration import present
+from orchestration.automation import WRITER
+from orchestration.keys import ANNOUNCEMENTS, ANOMALIES
+from orchestration.resources import Clock, Turn, Warehouse
+from segue import alerts
+from segue.warehouse import Connection
+
+
+# No automation: the sensor `anomalies` knows better, since what was not delivered is tried again later.
+@dg.asset(
+    key=ANNOUNCEMENTS,
+    deps=[ANOMALIES],
+    group_name="alerts",
+    kinds={"python", "slack"},
+    owners=["team:data"],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "every_alert_delivered", asset=ANNOUNCEMENTS, description="Every channel took what it was sent."
+        )
+    ],
+    pool=WRITER,
+)
+def announcements(
+    context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, turn: Turn
+) -> dg.MaterializeResult:
+    """The ledger of alerts: what was sent to whom, when, and what waits to be tried again."""
+    settings = warehouse.settings
+    report = alerts.announce(
+        warehouse.core(), settings, as_of=clock.as_of(context), run_url=f"{settings.dagster_url}/runs/{context.run_id}"
+    )
+    with warehouse.read() as con:
+        count = _count(con)
+    refused = [f"{n.channel}: {n.reason}" for n in report.not_sent]
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": count,
+            "sent": present.table(
+                ["channel", "alert", "about", "where"],
+                [(s.channel, s.title, s.subject_count, s.where) for s in report.sent],
+            ),
+            "previews": present.link(settings.home / "alerts"),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="every_alert_delivered",
+                passed=not refused,
+                # Not an error: announcing it would meet the same closed door.
+                severity=dg.AssetCheckSeverity.WARN,
+                description="; ".join(refused) or None,
+            )
+        ],
+    )
+
+
+def _count(con: Connection) -> int:
+    tables = con.execute(
+        "select count(*) from information_schema.tables where table_catalog = current_database()"
+        " and table_schema = 'alerts' and table_name = 'announcements'"
+    ).fetchone()
+    if not tables or not tables[0]:
+        return 0
+    row = con.execute("select count(*) from alerts.announcements").fetchone()
+    return int(row[0]) if row else 0

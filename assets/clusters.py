@@ -29,7 +29,9 @@ _COMMON = {
             description="What each cluster is like: a name, a sentence, how many people, what sets them apart.",
             **_COMMON,
         ),
-        dg.AssetSpec(["clusters", "runs"], description="How each discovery chose its clusters, and how good they are.", **_COMMON),
+        dg.AssetSpec(
+            ["clusters", "runs"], description="How each discovery chose its clusters, and how good they are.", **_COMMON
+        ),
     ],
     pool=WRITER,
 )

@@ -10,11 +10,16 @@ from orchestration.resources import Clock, Turn, Warehouse
 from segue.identity import stitch
 from segue.warehouse import Connection
 
-_COMMON = {"group_name": "identity", "kinds": {"python", "duckdb"}, "owners": ["team:data"], "automation_condition": REFRESH}
+_COMMON = {
+    "group_name": "identity",
+    "kinds": {"python", "duckdb"},
+    "owners": ["team:data"],
+    "automation_condition": REFRESH,
+}
 _DEPS = [["staging", "stg_identifiers"], ["staging", "stg_links"]]
 
 #: A larger share of refused links says that something is wrong with an identifier.
-_MANY_REFUSED = 0.05
+_MANY_REFUSED = 0.2
 
 #: More identifiers than this belong to a machine or a mistake, not to a person.
 _GIANT = 50
@@ -24,7 +29,10 @@ _GIANT = 50
     name="identity",
     specs=[
         dg.AssetSpec(
-            ["identity", "identifiers"], deps=_DEPS, description="One row per identifier, with the person it belongs to.", **_COMMON
+            ["identity", "identifiers"],
+            deps=_DEPS,
+            description="One row per identifier, with the person it belongs to.",
+            **_COMMON,
         ),
         dg.AssetSpec(
             ["identity", "merges"],
@@ -76,7 +84,8 @@ def identifiers(
         ],
     )
     yield dg.MaterializeResult(
-        asset_key=["identity", "merges"], metadata={"dagster/row_count": counts["merges"], "merged now": report.merge_count}
+        asset_key=["identity", "merges"],
+        metadata={"dagster/row_count": counts["merges"], "merged now": report.merge_count},
     )
     share = counts["refused"] / report.link_count if report.link_count else 0.0
     yield dg.MaterializeResult(
@@ -88,7 +97,9 @@ def identifiers(
                 asset_key=dg.AssetKey(["identity", "refused"]),
                 passed=share <= _MANY_REFUSED,
                 severity=dg.AssetCheckSeverity.WARN,
-                description=f"{counts['refused']:,} of {report.link_count:,} links are refused" if share > _MANY_REFUSED else None,
+                description=f"{counts['refused']:,} of {report.link_count:,} links are refused"
+                if share > _MANY_REFUSED
+                else None,
                 metadata={"share": share},
             )
         ],

@@ -6,6 +6,7 @@ import dagster as dg
 
 from orchestration import present
 from orchestration.automation import WRITER
+from orchestration.keys import EVENTS, LANDING
 from orchestration.resources import Clock, Turn, Warehouse
 from segue import events
 from segue.settings import load_settings
@@ -14,8 +15,6 @@ from segue.warehouse import Connection
 #: Files that are listed in the UI; all of them are in `raw.loads`.
 _FILES_SHOWN = 50
 
-LANDING = dg.AssetKey(["landing"])
-EVENTS = dg.AssetKey(["raw", "events"])
 _COMMON = {"group_name": "ingestion", "kinds": {"python", "duckdb"}, "owners": ["team:data"], "deps": [LANDING]}
 
 landing = dg.AssetSpec(
@@ -36,7 +35,9 @@ landing = dg.AssetSpec(
             description="Messages that break the spec or their contract, with the reason. `segue quarantine` shows and replays them.",
             **_COMMON,
         ),
-        dg.AssetSpec(["raw", "loads"], description="The ledger of files: what each held and what became of it.", **_COMMON),
+        dg.AssetSpec(
+            ["raw", "loads"], description="The ledger of files: what each held and what became of it.", **_COMMON
+        ),
     ],
     check_specs=[
         dg.AssetCheckSpec(
@@ -46,7 +47,9 @@ landing = dg.AssetSpec(
             description="Messages read = loaded + duplicates + quarantined, for every file and in every table.",
         ),
         dg.AssetCheckSpec("every_file_was_readable", asset=EVENTS, description="No file was refused as a whole."),
-        dg.AssetCheckSpec("none_before_history", asset=EVENTS, description="No event lies before the first day of the graph."),
+        dg.AssetCheckSpec(
+            "none_before_history", asset=EVENTS, description="No event lies before the first day of the graph."
+        ),
     ],
     pool=WRITER,
 )
@@ -96,7 +99,9 @@ def ingest(
                 asset_key=EVENTS,
                 passed=early == 0,
                 severity=dg.AssetCheckSeverity.WARN,
-                description=f"{early:,} events lie before SEGUE_HISTORY_START; KPIs of their days are not shown" if early else None,
+                description=f"{early:,} events lie before SEGUE_HISTORY_START; KPIs of their days are not shown"
+                if early
+                else None,
             ),
         ],
     )

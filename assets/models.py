@@ -10,15 +10,12 @@ from dagster_dbt import dbt_assets
 
 from orchestration import dbt
 from orchestration.automation import DAYS, WRITER
+from orchestration.keys import DAILY, EVALUATIONS, TOUCHED
 from orchestration.project import PROJECT
 from orchestration.resources import Clock, Turn, Warehouse
 from segue.clock import from_warehouse
 from segue.settings import load_settings
 from segue.warehouse import Connection
-
-_TOUCHED = dg.AssetKey(["intermediate", "int_touched_people"])
-_EVALUATIONS = dg.AssetKey(["segments", "evaluations"])
-_DAILY = dg.AssetKey(["kpis", "daily"])
 
 _BEGINNING = datetime.combine(load_settings().history_start, datetime.min.time(), UTC)
 
@@ -60,13 +57,17 @@ def segments(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clo
 
 
 @dbt_assets(
-    name="dbt_kpis", select=_folder("kpis"), partitions_def=DAYS, backfill_policy=dg.BackfillPolicy.single_run(), **_OPTIONS
+    name="dbt_kpis",
+    select=_folder("kpis"),
+    partitions_def=DAYS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    **_OPTIONS,
 )
 def kpis(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, turn: Turn) -> Iterator[Any]:
     """One row per KPI, slice and day: the days asked for, and those that late events or merges have changed."""
     # A run can cover many days: `partition_key` would raise.
     days = context.partition_time_window
-    first = min(days.start, dbt.changed_since(context.instance, _DAILY, [_TOUCHED, _EVALUATIONS]) or _BEGINNING)
+    first = min(days.start, dbt.changed_since(context.instance, DAILY, [TOUCHED, EVALUATIONS]) or _BEGINNING)
     yield from _build(context, warehouse, clock, window=(first, days.end))
     noted = _days_with_figures(warehouse, first, days.start)
     for key in context.selected_asset_keys:
@@ -95,7 +96,7 @@ def _days_with_figures(warehouse: Warehouse, first: datetime, end: datetime) -> 
 
 def _changed_since(con: Connection, key: dg.AssetKey) -> Mapping[str, Any]:
     """The earliest moment from which this build changed anybody's past: KPIs of the days since then are stale."""
-    if key != _TOUCHED:
+    if key != TOUCHED:
         return {}
     row = con.execute("select min(rebuild_from) from intermediate.int_touched_people").fetchone()
     moment = from_warehouse(row[0]) if row and row[0] is not None else None

@@ -7,6 +7,7 @@ import dagster as dg
 
 from orchestration import dbt, present
 from orchestration.automation import DAYS, REFRESH_TODAY, REFRESH_WITH_WHAT_IS_THERE, WRITER
+from orchestration.keys import EVALUATIONS, MEMBERSHIPS, TRANSITIONS
 from orchestration.project import PROJECT
 from orchestration.resources import Clock, Turn, Warehouse
 from segue import segments as core
@@ -14,10 +15,6 @@ from segue.clock import end_of_day
 from segue.segments.audit import exclusive_group_errors, fold_errors
 from segue.segments.gaps import missing_days
 from segue.warehouse import Connection
-
-MEMBERSHIPS = dg.AssetKey(["segments", "memberships"])
-TRANSITIONS = dg.AssetKey(["segments", "transitions"])
-EVALUATIONS = dg.AssetKey(["segments", "evaluations"])
 
 _SEGMENTS = [dg.AssetKey(model.relation.split(".")) for model in PROJECT.segments]
 _COMMON = {"group_name": "segments", "kinds": {"python", "duckdb"}, "owners": ["team:data"]}
@@ -42,9 +39,15 @@ _COMMON = {"group_name": "segments", "kinds": {"python", "duckdb"}, "owners": ["
         ),
     ],
     check_specs=[
-        dg.AssetCheckSpec("fold_of_transitions", asset=MEMBERSHIPS, description="Memberships say the same as the transitions."),
-        dg.AssetCheckSpec("exclusive_groups_hold", asset=MEMBERSHIPS, description="Nobody is in two segments of one group."),
-        dg.AssetCheckSpec("minimum_share", asset=MEMBERSHIPS, description="Each segment has its minimum share of active people."),
+        dg.AssetCheckSpec(
+            "fold_of_transitions", asset=MEMBERSHIPS, description="Memberships say the same as the transitions."
+        ),
+        dg.AssetCheckSpec(
+            "exclusive_groups_hold", asset=MEMBERSHIPS, description="Nobody is in two segments of one group."
+        ),
+        dg.AssetCheckSpec(
+            "minimum_share", asset=MEMBERSHIPS, description="Each segment has its minimum share of active people."
+        ),
         dg.AssetCheckSpec("every_segment_recorded", asset=MEMBERSHIPS, description="No segment was left as it was."),
     ],
     pool=WRITER,
@@ -69,7 +72,10 @@ def memberships(
             **changes,
             "segments": present.table(
                 ["segment", "members", "of active people", "minimum"],
-                [(s.segment, s.member_count, present.percent(s.share), present.percent(s.min_share)) for s in report.shares],
+                [
+                    (s.segment, s.member_count, present.percent(s.share), present.percent(s.min_share))
+                    for s in report.shares
+                ],
             ),
         },
         check_results=[

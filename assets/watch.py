@@ -4,31 +4,34 @@ import dagster as dg
 
 from orchestration import present
 from orchestration.automation import REFRESH_WITH_WHAT_IS_THERE, WRITER
+from orchestration.keys import ANOMALIES, DAILY
 from orchestration.resources import Clock, Turn, Warehouse
 from segue import watch
 
 #: Anomalies that are shown with a picture of their own.
 _PICTURES = 4
 
-ANOMALIES = dg.AssetKey(["watch", "anomalies"])
-
 
 @dg.asset(
     key=ANOMALIES,
-    deps=[["kpis", "daily"]],
+    deps=[DAILY],
     group_name="watch",
     kinds={"python", "prophet"},
     owners=["team:data"],
     automation_condition=REFRESH_WITH_WHAT_IS_THERE,
     pool=WRITER,
 )
-def anomalies(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, turn: Turn) -> dg.MaterializeResult:
+def anomalies(
+    context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, turn: Turn
+) -> dg.MaterializeResult:
     """Stretches of days on which a KPI left the range that a forecast from the days before gave it."""
     as_of = clock.as_of(context)
     with warehouse.write("anomalies", as_of=as_of) as con:
         report = watch.detect(con, as_of=as_of, country=warehouse.settings.country)
     with warehouse.read(as_of=as_of) as con:
-        found = sorted(watch.anomalies(con), key=lambda a: (a.last_date, watch.SEVERITIES.index(a.severity)), reverse=True)
+        found = sorted(
+            watch.anomalies(con), key=lambda a: (a.last_date, watch.SEVERITIES.index(a.severity)), reverse=True
+        )
         pictures = {
             f"{number}. {watch.name_of(a.kpi, a.slice)}": present.picture(
                 watch.plot_anomaly(con, a.anomaly_id, as_of=as_of), title=watch.describe(a)

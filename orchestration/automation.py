@@ -21,21 +21,21 @@ _NEWS = (
     dg.AutomationCondition.newly_updated() & ~dg.AutomationCondition.all_new_updates_have_run_tags(tag_keys={AS_OF_TAG})
 ).with_label("rebuilt by a run of the present")
 
+# When a run has rebuilt this and then failed, what it did not come to is asked for once more, and then no more.
 _UPSTREAM_REBUILT = dg.AutomationCondition.any_deps_match(
-    # What the same run was going to rebuild and did not, failed: that waits for a person.
-    (_NEWS & ~dg.AutomationCondition.executed_with_root_target()) | dg.AutomationCondition.will_be_requested()
-).with_label("something upstream was rebuilt")
-
-_UPSTREAM_REBUILT_OR_FAILED_BESIDE = dg.AutomationCondition.any_deps_match(
     _NEWS | dg.AutomationCondition.will_be_requested()
-).with_label("something upstream was rebuilt, something else perhaps failed")
+).with_label("something upstream was rebuilt")
 
 _EDITED = dg.AutomationCondition.code_version_changed()
 _NEW = dg.AutomationCondition.missing() & dg.AutomationCondition.initial_evaluation()
 _HANDLED = dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated()
 
-_IDLE = (~dg.AutomationCondition.any_deps_in_progress() & ~dg.AutomationCondition.in_progress()).with_label("nothing upstream is running")
-_QUIET = (_IDLE & dg.AutomationCondition.all_deps_blocking_checks_passed()).with_label("nothing upstream is running or blocked")
+_IDLE = (~dg.AutomationCondition.any_deps_in_progress() & ~dg.AutomationCondition.in_progress()).with_label(
+    "nothing upstream is running"
+)
+_QUIET = (_IDLE & dg.AutomationCondition.all_deps_blocking_checks_passed()).with_label(
+    "nothing upstream is running or blocked"
+)
 
 #: Rebuild when the asset is new, its code was edited, or anything upstream was rebuilt.
 REFRESH = (
@@ -43,7 +43,7 @@ REFRESH = (
 ).with_label("refresh")
 
 #: For what goes on with the last good state of an input that failed, or that has days which were never built.
-REFRESH_WITH_WHAT_IS_THERE = ((_EDITED | _UPSTREAM_REBUILT_OR_FAILED_BESIDE).since(_HANDLED) & _IDLE).with_label(
+REFRESH_WITH_WHAT_IS_THERE = ((_EDITED | _UPSTREAM_REBUILT).since(_HANDLED) & _IDLE).with_label(
     "refresh, with what is there"
 )
 

@@ -88,7 +88,9 @@ class Translator(DagsterDbtTranslator):
         return {
             **super().get_metadata(dbt_resource_props),
             "segue": dg.MetadataValue.json(_meta(dbt_resource_props, "segue")),
-            "dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[dg.LocalFileCodeReference(file_path=str(path))]),
+            "dagster/code_references": dg.CodeReferencesMetadataValue(
+                code_references=[dg.LocalFileCodeReference(file_path=str(path))]
+            ),
         }
 
 
@@ -169,7 +171,7 @@ def build(
                 key = context.assets_def.keys_by_output_name[event.output_name]
                 metadata = {**event.metadata, **columns.metadata(key), **_table_metadata(con, key), **more(con, key)}
                 metadata[AS_OF_METADATA] = dg.MetadataValue.text(as_of.isoformat())
-                event = event.with_metadata(metadata)  # noqa: PLW2901
+                event = event.with_metadata(metadata)
             yield event
     finally:
         con.close()
@@ -207,7 +209,9 @@ class _Columns:
     def __init__(self, project: Project, cache: Path) -> None:
         self._project = project
         self._cache = cache
-        self._known: dict[str, Sequence[str]] = {name: list(columns) for name, columns in project.source_columns.items()}
+        self._known: dict[str, Sequence[str]] = {
+            name: list(columns) for name, columns in project.source_columns.items()
+        }
         self._by_relation = {model.relation: model for model in project.models}
         self._traced: dict[str, Mapping[str, Any]] = {}
 

@@ -19,6 +19,7 @@ from orchestration.up import announce, serving, wait
 from segue.clock import system_time
 from segue.errors import SegueError
 from segue.events import accounting
+from segue.events.simulator import simulate
 from segue.segments import sizes
 from segue.settings import Settings, load_settings
 from segue.warehouse import Warehouse
@@ -42,7 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
         started = time.monotonic()
         # A home of its own: the demo never meets a real installation.
         home = load_settings().home / "demo"
-        with turn(home.with_suffix(".lock"), lambda _: err.print("another demo is running in this home; waiting for it to end")):
+        with turn(
+            home.with_suffix(".lock"),
+            lambda _: err.print("another demo is running in this home; waiting for it to end"),
+        ):
             today = system_time().replace(hour=0, minute=0, second=0, microsecond=0)
             settings = settle(home, people=options.people, days=options.days, seed=options.seed, until=today)
             # Only now: the graph is made for the settings that are in force when it is imported.
@@ -96,6 +100,12 @@ def settle(home: Path, *, people: int, days: int, seed: int, until: datetime) ->
 
 def simulate_into(settings: Settings, *, people: int, days: int, seed: int, until: datetime) -> None:
     """A history of events in the landing zone; its truth beside it, out of reach of the graph."""
+    draft = settings.home / "history"
+    shutil.rmtree(draft, ignore_errors=True)
+    report = simulate(draft, people=people, days=days, seed=seed, until=until)
+    shutil.rmtree(settings.landing_zone, ignore_errors=True)
+    report.events.rename(settings.landing_zone)
+    err.print(f"{report.lines:,} messages in {report.files} files", style="dim", highlight=False)
 
 
 def summarize(settings: Settings) -> None:
@@ -118,12 +128,23 @@ def summarize(settings: Settings) -> None:
         f"{books.quarantined:,} in quarantine; [bold]{people:,}[/] people found\n",
         highlight=False,
     )
-    _print("Segments", ["segment", "members", "of active people"], [(s.segment, f"{s.member_count:,}", _percent(s.share)) for s in found])
-    _print("Clusters", ["cluster", "people", "profile"], [(name, f"{count:,}", profile) for name, count, profile in clusters])
+    _print(
+        "Segments",
+        ["segment", "members", "of active people"],
+        [(s.segment, f"{s.member_count:,}", _percent(s.share)) for s in found],
+    )
+    _print(
+        "Clusters",
+        ["cluster", "people", "profile"],
+        [(name, f"{count:,}", profile) for name, count, profile in clusters],
+    )
     _print(
         "Anomalies",
         ["since", "KPI", "slice", "value", "expected", "severity"],
-        [(f"{since:%Y-%m-%d}", kpi, part, f"{value:,.4g}", f"{expected:,.4g}", how) for since, kpi, part, value, expected, how in anomalies],
+        [
+            (f"{since:%Y-%m-%d}", kpi, part, f"{value:,.4g}", f"{expected:,.4g}", how)
+            for since, kpi, part, value, expected, how in anomalies
+        ],
     )
     _print("Alerts", ["channel", "status", "alerts", "where"], [(a, b, f"{c:,}", d or "") for a, b, c, d in sent])
 

@@ -5,6 +5,7 @@ from datetime import datetime
 import dagster as dg
 
 from orchestration.automation import day_of
+from orchestration.keys import ANNOUNCEMENTS
 from orchestration.resources import Warehouse
 from segue.clock import system_time
 from segue.errors import BadInputError
@@ -24,7 +25,7 @@ refresh = dg.define_asset_job(
 
 announce = dg.define_asset_job(
     ANNOUNCE_JOB,
-    selection=dg.AssetSelection.assets(["alerts", "announcements"]),
+    selection=dg.AssetSelection.assets(ANNOUNCEMENTS),
     description="Sends what waits to be announced.",
     executor_def=dg.in_process_executor,
 )

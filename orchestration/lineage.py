@@ -64,7 +64,10 @@ def trace(sql: str, parents: Mapping[Relation, Sequence[str]], *, cache: Path | 
 
 def _from_json(text: str) -> ModelColumns:
     return ModelColumns(
-        parents={column: tuple((relation, name) for relation, name in sources) for column, sources in json.loads(text).items()}
+        parents={
+            column: tuple((relation, name) for relation, name in sources)
+            for column, sources in json.loads(text).items()
+        }
     )
 
 

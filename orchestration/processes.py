@@ -32,13 +32,21 @@ def running(
         grace_seconds: how long a process may take to end by itself before it is killed.
     """
     read_end, write_end = os.pipe()
-    guard = subprocess.Popen([sys.executable, "-I", __file__, str(grace_seconds)], stdin=read_end, start_new_session=True)
+    guard = subprocess.Popen(
+        [sys.executable, "-I", __file__, str(grace_seconds)], stdin=read_end, start_new_session=True
+    )
     os.close(read_end)
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as sink:
             program = subprocess.Popen(
-                command, env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
+                command,
+                env=dict(env),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                start_new_session=True,
             )
         os.write(write_end, f"{program.pid}\n".encode())
         yield program

@@ -51,7 +51,9 @@ class Turn(dg.ConfigurableResource):
 class Clock(dg.ConfigurableResource):
     """One time for all steps of a run."""
 
-    def as_of(self, context: dg.OpExecutionContext | dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> datetime:
+    def as_of(
+        self, context: dg.OpExecutionContext | dg.AssetExecutionContext | dg.AssetCheckExecutionContext
+    ) -> datetime:
         """The run's `segue/as_of` tag, else its creation time; aware UTC."""
         run = context.run
         if tag := run.tags.get(AS_OF_TAG):

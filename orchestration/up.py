@@ -87,7 +87,9 @@ def wait(program: "subprocess.Popen[bytes]") -> None:
         SegueError: saying so.
     """
     program.wait()
-    raise SegueError(f"Dagster ended by itself (exit code {program.returncode})", fix="its log is SEGUE_HOME/dagster/up.log")
+    raise SegueError(
+        f"Dagster ended by itself (exit code {program.returncode})", fix="its log is SEGUE_HOME/dagster/up.log"
+    )
 
 
 def _await_ui(url: str, program: "subprocess.Popen[bytes]", log: Path) -> None:

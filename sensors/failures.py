@@ -1,8 +1,9 @@
 """A run that failed, or a check of severity ERROR that failed, is announced; whoever started the run."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import dagster as dg
 
@@ -22,7 +23,7 @@ _ENDS = {"failed": dg.DagsterEventType.RUN_FAILURE, "succeeded": dg.DagsterEvent
 class Failure:
     """What is announced."""
 
-    kind: str  # run_failed, check_failed
+    kind: Literal["run_failed", "check_failed"]
     subject_id: str  # the same failure has the same id, whoever sees it
     title: str
     detail: str
@@ -48,20 +49,21 @@ def failures(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.Se
             run = context.instance.get_run_by_id(record.event_log_entry.run_id)
             if run is not None:
                 found += failures_of(context.instance, run)
-    if found:
-        settings = load_settings()
-        with warehouse.write("announce failures") as con:
-            for failure in found:
-                alerts.announce_failure(con, settings=settings, now=system_time(), **vars_of(failure))
     if not found:
         context.update_cursor(json.dumps(cursor))
         return dg.SkipReason("no new failure")
+    for failure in found:
+        alerts.announce_failure(
+            warehouse.core(),
+            load_settings(),
+            kind=failure.kind,
+            subject_id=failure.subject_id,
+            title=failure.title,
+            detail=failure.detail,
+            url=failure.url,
+            as_of=system_time(),
+        )
     return dg.SensorResult(cursor=json.dumps(cursor))
-
-
-def vars_of(failure: Failure) -> Mapping[str, str]:
-    """The failure as keyword arguments."""
-    return {name: getattr(failure, name) for name in failure.__slots__}
 
 
 def failures_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Sequence[Failure]:

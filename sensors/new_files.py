@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from assets.ingestion import LANDING
 from orchestration.jobs import REFRESH_JOB, partition_of, refresh
+from orchestration.keys import LANDING
 from orchestration.resources import Warehouse
 from segue.clock import system_time
 from segue.events import PendingFiles, pending_files

@@ -6,10 +6,11 @@
     and {{ events }}.person_id is not null
 {%- endmacro -%}
 
-{#- A comparison with a literal moment, so that files from before it are skipped; always true without one. -#}
-{%- macro not_before(column, moment) -%}
+{#- A comparison with a literal moment, or so long before it, so that files from before are skipped; always true
+    without one. -#}
+{%- macro not_before(column, moment, margin="interval '0' day") -%}
     {%- if moment -%}
-        {{ column }} >= timestamp '{{ moment }}'
+        {{ column }} >= timestamp '{{ moment }}' - {{ margin }}
     {%- else -%}
         true
     {%- endif -%}

@@ -14,9 +14,39 @@
     nullif(trim(get_json_object({{ column }}, '$.{{ path }}')), '')
 {%- endmacro -%}
 
-{#- Money at a path of a JSON column: decimal, so that sums do not depend on the order of the rows. -#}
-{%- macro json_money(column, path) -%}
-    try_cast({{ json_text(column, path) }} as decimal(18, 2))
+{#- The same for several paths at once, as an array: the text is parsed once, which is what costs. -#}
+{%- macro json_texts(column, paths) -%}
+    {{- adapter.dispatch('json_texts', 'segue')(column, paths) -}}
+{%- endmacro -%}
+
+{%- macro default__json_texts(column, paths) -%}
+    json_extract_string({{ column }}, ['$.{{ paths | join("', '$.") }}'])
+{%- endmacro -%}
+
+{%- macro spark__json_texts(column, paths) -%}
+    array(
+    {%- for path in paths -%}
+        get_json_object({{ column }}, '$.{{ path }}'){{ ', ' if not loop.last }}
+    {%- endfor -%}
+    )
+{%- endmacro -%}
+
+{#- One of them, by its place among the paths, the first being 1. -#}
+{%- macro json_text_at(texts, place) -%}
+    {{- adapter.dispatch('json_text_at', 'segue')(texts, place) -}}
+{%- endmacro -%}
+
+{%- macro default__json_text_at(texts, place) -%}
+    nullif(trim({{ texts }}[{{ place }}]), '')
+{%- endmacro -%}
+
+{%- macro spark__json_text_at(texts, place) -%}
+    nullif(trim(element_at({{ texts }}, {{ place }})), '')
+{%- endmacro -%}
+
+{#- Money from a text: decimal, so that sums do not depend on the order of the rows. -#}
+{%- macro money(text) -%}
+    try_cast({{ text }} as decimal(18, 2))
 {%- endmacro -%}
 
 {#- Lower-case hexadecimal SHA-256 of a text. -#}

@@ -10,7 +10,7 @@
     {{- return(['sessions', 'int_person_days']) -}}
 {%- endmacro -%}
 
-{#- A bookkeeping table: rebuild_queue, read_events or read_identifiers. -#}
+{#- A bookkeeping table: rebuild_queue, read_events, read_identifiers or definitions. -#}
 {%- macro bookkeeping(name) -%}
     {{- return(target.database ~ '.intermediate.' ~ name) -}}
 {%- endmacro -%}
@@ -24,6 +24,7 @@
     create table if not exists {{ bookkeeping('read_identifiers') }} (
         identifier_type varchar, identifier_value varchar, person_id varchar
     );
+    create table if not exists {{ bookkeeping('definitions') }} (model varchar, definition varchar);
 {%- endmacro -%}
 
 {#- Pre-hook of int_touched_people, whose rows are those of the last run. -#}

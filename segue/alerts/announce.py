@@ -241,9 +241,13 @@ def _draw(con: Connection, new: Sequence[Anomaly], *, as_of: datetime, url: str)
     known_until = row[0] if row is not None else None
     plain = anomaly_alert(new, as_of=as_of, known_until=known_until, url=url)
     charts: dict[str, bytes] = {}
-    for item in plain.items[:_DRAWN]:
-        charts[item.subject_id] = plot_anomaly(con, item.subject_id)
-    overview = plot_overview(con) if len(new) > 1 else None
+    overview = None
+    try:
+        for item in plain.items[:_DRAWN]:
+            charts[item.subject_id] = plot_anomaly(con, item.subject_id)
+        overview = plot_overview(con, ids=[a.anomaly_id for a in new]) if len(new) > 1 else None
+    except Exception:  # a picture that cannot be drawn must not hold up the words
+        log.exception("the alert goes out without its pictures")
     return anomaly_alert(new, as_of=as_of, known_until=known_until, url=url, overview=overview, charts=charts)
 
 

@@ -69,6 +69,7 @@ _FACE = (
     "flex:none;width:36px;height:36px;border-radius:6px;background:#1f2430;color:#fff;font-weight:800;"
     "display:flex;align-items:center;justify-content:center"
 )
+_DOTS = {":red_circle:": "#dd2e44", ":large_orange_circle:": "#f4900c", ":large_yellow_circle:": "#fdcb58"}
 _QUOTE = "border-left:4px solid #ddd;padding-left:10px;white-space:pre-wrap"
 _APP = "font-size:11px;background:#e8e8e8;border-radius:2px;padding:1px 4px;color:#616061"
 
@@ -85,7 +86,8 @@ def _slack(payload: dict[str, Any]) -> str:
 
 def _block(block: dict[str, Any]) -> str:
     if block["type"] == "header":
-        return f'<div style="font-size:18px;font-weight:800;margin:2px 0 8px">{escape(block["text"]["text"])}</div>'
+        title = _emoji(escape(block["text"]["text"]))
+        return f'<div style="font-size:18px;font-weight:800;margin:2px 0 8px">{title}</div>'
     if block["type"] == "context":
         texts = " ".join(_mrkdwn(element["text"]) for element in block["elements"])
         return f'<div style="font-size:12px;color:#616061;margin-top:8px">{texts}</div>'
@@ -94,12 +96,13 @@ def _block(block: dict[str, Any]) -> str:
         for field in block.get("fields", [])
     )
     table = f'<div style="display:flex;flex-wrap:wrap;margin-bottom:6px">{fields}</div>' if fields else ""
-    return f'<div style="margin:0 0 8px">{_mrkdwn(block["text"]["text"])}</div>{table}'
+    text = f'<div style="margin:0 0 8px">{_mrkdwn(block["text"]["text"])}</div>' if "text" in block else ""
+    return text + table
 
 
 def _mrkdwn(text: str) -> str:
     """Bold, links and line breaks; everything else stays text."""
-    # Escaped once more for HTML, so that `&lt;` here is a `<` that Slack would act on, and `&amp;lt;` one it would show.
+    # Escaped once more for HTML: `&lt;` is now a `<` that Slack acts on, and `&amp;lt;` one that it shows.
     safe = escape(text, quote=True)
     linked = _LINK.sub(
         lambda m: f'<a href="{unescape(m[1])}" style="color:#1264a3;text-decoration:none">{m[2]}</a>', safe
@@ -110,4 +113,11 @@ def _mrkdwn(text: str) -> str:
         for line in bold.split("\n")
     ]
     joined = "".join(lines).removesuffix("<br>")
-    return re.sub(r"&amp;(amp|lt|gt);", r"&\1;", joined)
+    return _emoji(re.sub(r"&amp;(amp|lt|gt);", r"&\1;", joined))
+
+
+def _emoji(text: str) -> str:
+    for code, colour in _DOTS.items():
+        dot = f"display:inline-block;width:.72em;height:.72em;border-radius:50%;background:{colour}"
+        text = text.replace(code, f'<span style="{dot}"></span>')
+    return text

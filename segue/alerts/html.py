@@ -99,10 +99,10 @@ def _explain(alert: Alert) -> str:
     return "Sent once for this failure."
 
 
-def _picture(address: str, alt: str) -> str:
+def _picture(address: str, alt: str, *, space: int = 16) -> str:
     return (
         f'<img src="{escape(address, quote=True)}" alt="{escape(alt, quote=True)}" width="624" '
-        'style="display:block;width:100%;max-width:624px;height:auto;margin:0 0 16px;border-radius:6px;'
+        f'style="display:block;width:100%;max-width:624px;height:auto;margin:0 0 {space}px;border-radius:6px;'
         f'border:1px solid {_LINE}">'
     )
 
@@ -119,17 +119,18 @@ def _item(item: Item, chart: str | None, *, alone: bool) -> str:
         if alone
         else f'<div style="font-size:15px;font-weight:700;color:{_INK}">{escape(item.name)} '
         f'<span style="color:{_COLOURS[item.severity]}">{escape(item.change)}</span></div>'
-        f'<div style="margin-top:2px;font-size:14px;line-height:1.5;color:{_INK}">{escape(item.sentence)}</div>'
+        f'<div style="margin:2px 0 10px;font-size:14px;line-height:1.5;color:{_INK}">{escape(item.sentence)}</div>'
     )
     table = (
         f'<table role="presentation" cellpadding="0" cellspacing="0" style="margin:4px 0 10px"><tr>{cells}</tr></table>'
     )
-    picture = _picture(chart, f"{item.name}: {item.change} {item.when}") if chart is not None else ""
+    alt = f"{item.name}: {item.change} {item.when}"
+    picture = _picture(chart, alt, space=16 if alone else 0) if chart is not None else ""
     if alone:
         return table + picture
     return (
-        f'<div style="margin:0 0 14px;padding:12px 14px 2px;background:{_TINTS[item.severity]};border-radius:6px">'
-        f"{head}{table}{picture}</div>"
+        f'<div style="margin:0 0 14px;padding:12px 14px;background:{_TINTS[item.severity]};border-radius:6px">'
+        f"{head}{picture or table}</div>"
     )
 
 

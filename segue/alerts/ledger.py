@@ -9,7 +9,7 @@ import orjson
 from segue.alerts.message import Alert, Kind
 from segue.clock import to_warehouse
 from segue.warehouse import Connection
-from segue.watch.tables import has_table
+from segue.watch.tables import has_table, insert_rows
 
 #: Unanswered for certain, each with pauses between: about a day and a half.
 MAX_ATTEMPTS = 12
@@ -22,6 +22,7 @@ _COLUMNS = """
     sent_at timestamp, attempts integer, payload json, detail varchar, is_final boolean, next_attempt_at timestamp,
     unknown_count integer
 """
+_NAMES = [column.split()[0] for column in _COLUMNS.split(",")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,8 +132,7 @@ def claim(
         "delete from alerts.announcements where channel = $1 and list_contains($2::varchar[], subject_id)",
         [channel, list(subjects)],
     )
-    marks = ", ".join(f"${number}" for number in range(1, 14))
-    con.executemany(f"insert into alerts.announcements values ({marks})", rows)
+    insert_rows(con, "alerts.announcements", _NAMES, rows)
 
 
 def settle(
@@ -140,7 +140,10 @@ def settle(
 ) -> None:
     """Put on record how it ended; after an error that may pass, when to try again."""
     row = con.execute(
-        "select max(attempts) from alerts.announcements where channel = $1 and list_contains($2::varchar[], subject_id)",
+        """
+        select max(attempts) from alerts.announcements
+        where channel = $1 and list_contains($2::varchar[], subject_id)
+        """,
         [channel, list(subjects)],
     ).fetchone()
     attempts = int(row[0]) if row is not None and row[0] is not None else 1

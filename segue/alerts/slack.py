@@ -19,10 +19,10 @@ from segue.errors import BadSettingError
 from segue.watch import clean
 
 MAX_BLOCKS, MAX_HEADER, MAX_SECTION, MAX_FIELD, MAX_FALLBACK = 50, 150, 3000, 2000, 3000
-#: With a table of facts each; further ones in a line each.
-_ITEMS_WITH_FACTS = 4
+#: With a sentence each; further ones in a line each.
+_ITEMS_IN_FULL = 5
 
-_MARKS = {"high": "🔴", "medium": "🟠", "low": "🟡"}
+_MARKS = {"high": ":red_circle:", "medium": ":large_orange_circle:", "low": ":large_yellow_circle:"}
 
 #: Seconds: to connect, to wait for an answer, for all attempts together.
 _CONNECT, _ANSWER, _PATIENCE = 5.0, 10.0, 30.0
@@ -43,11 +43,13 @@ def render(alert: Alert) -> dict[str, Any]:
             "text": {"type": "plain_text", "text": _cut(f"{mark} {alert.title}", MAX_HEADER), "emoji": True},
         }
     ]
-    if len(alert.items) != 1:
-        blocks.append(_section(escape(alert.summary)))
-    for item in alert.items[:_ITEMS_WITH_FACTS]:
-        blocks.append(_item(item))
-    lines = [_line(item) for item in alert.items[_ITEMS_WITH_FACTS:]]
+    blocks.append(_section(escape(alert.summary)))
+    if len(alert.items) == 1:
+        blocks.append(_facts(alert.items[0]))
+        lines = []
+    else:
+        blocks += [_item(item) for item in alert.items[:_ITEMS_IN_FULL]]
+        lines = [_line(item) for item in alert.items[_ITEMS_IN_FULL:]]
     if alert.left_out_count:
         lines.append(f"… and {alert.left_out_count} more.")
     if lines:
@@ -63,12 +65,13 @@ def render(alert: Alert) -> dict[str, Any]:
 
 
 def _item(item: Item) -> dict[str, Any]:
-    head = f"{_MARKS[item.severity]} *{escape(item.name)}*  {escape(item.change)}\n{escape(item.sentence)}"
-    fields = [
-        {"type": "mrkdwn", "text": _cut_escaped(f"*{escape(label)}*\n{escape(value)}", MAX_FIELD)}
-        for label, value in item.facts[:10]
-    ]
-    return {**_section(head), **({"fields": fields} if fields else {})}
+    head = f"{_MARKS[item.severity]} *{escape(item.name)}*  {escape(item.change)}"
+    return _section(f"{head}\n{escape(item.sentence)}")
+
+
+def _facts(item: Item) -> dict[str, Any]:
+    texts = [_cut_escaped(f"*{escape(label)}*\n{escape(value)}", MAX_FIELD) for label, value in item.facts[:10]]
+    return {"type": "section", "fields": [{"type": "mrkdwn", "text": text} for text in texts]}
 
 
 def _line(item: Item) -> str:

@@ -17,7 +17,8 @@ from segue.settings import Settings, load_settings
 from segue.warehouse import Warehouse
 
 #: Answers go to stdout; progress and hints to stderr, so that output can be piped.
-out = Console()
+#: What is piped gets wide lines: a table squeezed into 80 columns is of use to nobody.
+out = Console(width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True)
 
 

@@ -63,4 +63,4 @@ def show(
         for r in person.refused:
             ends = f"{r.left_type} {r.left_value} and {r.right_type} {r.right_value}"
             branch.add(escape(f"{ends}  {r.rule}: {REASONS.get(r.reason, r.reason)}"))
-    out.print(tree, highlight=False, soft_wrap=True)
+    out.print(tree, highlight=False)

@@ -19,7 +19,9 @@ def register(root: typer.Typer) -> None:
 
 def ingest(
     paths: Annotated[list[Path] | None, typer.Argument(help="Files or folders. Default: the landing zone.")] = None,
-    source: Annotated[str | None, typer.Option(help="Where these events come from; stands in raw.events.source.")] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Where these events come from; stands in raw.events.source.")
+    ] = None,
     as_of: AsOf = None,
 ) -> None:
     """Read files of Segment-spec messages into the warehouse, each file once.

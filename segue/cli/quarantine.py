@@ -1,5 +1,6 @@
 """`segue quarantine`: what was refused, why, and the way back."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,10 +28,12 @@ def list_messages(
 
     with warehouse().read() as con:
         found = list_quarantined(con, reason=reason, limit=limit)
-    columns = ["quarantine_id", "reason", "detail", "file", "received_at"]
-    short = format is Format.table
-    rows = [(one.quarantine_id[:8] if short else one.quarantine_id, one.reason, one.detail, one.file, one.received_at) for one in found]
-    print_rows(columns, rows, format)
+    if format is Format.table:
+        rows = [(one.quarantine_id[:8], one.reason, Path(one.file).name, one.detail) for one in found]
+        print_rows(["id", "reason", "file", "detail"], rows)
+        return
+    columns = ["quarantine_id", "reason", "detail", "file", "line", "received_at", "payload"]
+    print_rows(columns, [[getattr(one, column) for column in columns] for one in found], format)
 
 
 @app.command()
@@ -41,7 +44,11 @@ def show(quarantine_id: Annotated[str, typer.Argument(help="The id, or its first
     with warehouse().read() as con:
         one = show_quarantined(con, quarantine_id)
     state = f"put back at {one.replayed_at}" if one.replayed_at else "waits"
-    out.print(f"{one.quarantine_id} ({state})\n{one.reason}: {one.detail}\nfrom {one.file}, line {one.line}", markup=False, highlight=False)
+    out.print(
+        f"{one.quarantine_id} ({state})\n{one.reason}: {one.detail}\nfrom {one.file}, line {one.line}",
+        markup=False,
+        highlight=False,
+    )
     out.print(one.payload, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -57,7 +64,8 @@ def replay(
     report = run(warehouse(), as_of=moment(as_of), reason=reason, ids=ids or ())
     remaining = sum(report.remaining.values())
     out.print(
-        f"tried {report.tried:,}: {report.loaded:,} loaded, {report.duplicates:,} were there already, {remaining:,} stay",
+        f"tried {report.tried:,}: {report.loaded:,} loaded, {report.duplicates:,} were there already, "
+        f"{remaining:,} stay",
         highlight=False,
     )
     for name, count in report.remaining.items():

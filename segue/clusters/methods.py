@@ -15,8 +15,9 @@ from segue.clusters.vectors import Floats, Ints
 STABLE = 0.8
 MOST_CLUSTERS = 8
 
-#: Silhouettes this close to the best one are as good; then more clusters tell more.
-_AS_GOOD = 0.9
+#: Numbers of clusters this close to the most stable one are as stable; then the silhouette decides.
+_AS_STABLE = 0.05
+
 _RESAMPLES = 8
 _RESAMPLE_SHARE = 0.8
 
@@ -54,8 +55,8 @@ def kmeans(matrix: Floats, *, seed: int) -> Found:
 
     How many (2 to 8): first stability. Each k is fitted again on 8 resamples of 80 % of people, everyone is assigned
     by that fit, and the assignment is compared with that of the whole by the adjusted Rand index; a mean of 0.8 or
-    more is stable. Then the silhouette: of the stable k, those within 10 % of the best silhouette are as good, and the
-    largest of them is taken. Clusters of less than 1 % of people, or fewer than 5, disqualify a k. When no k is
+    more is stable. Of the stable k, those within 0.05 of the most stable are as good, and the one with the largest
+    silhouette among them is taken. Clusters of less than 1 % of people, or fewer than 5, disqualify a k. When no k is
     stable, the most stable is taken and the criterion says so.
 
     Stability as a criterion: Ben-Hur, Elisseeff, Guyon (2002), "A stability based method for discovering structure in
@@ -111,13 +112,13 @@ def _choose(candidates: tuple[Candidate, ...], people: int) -> tuple[int, str]:
             f"no number of clusters is stable under resampling (adjusted Rand index below {STABLE}); "
             f"the most stable is {best.cluster_count} ({best.stability:.2f}, silhouette {best.silhouette:.2f})"
         )
-    top = max(c.silhouette for c in stable)
+    most = max(c.stability for c in stable)
     chosen = max(
-        (c for c in stable if c.silhouette >= _AS_GOOD * top), key=lambda c: c.cluster_count, default=stable[0]
+        (c for c in stable if c.stability >= most - _AS_STABLE), key=lambda c: (c.silhouette, -c.cluster_count)
     )
     return chosen.cluster_count, (
-        f"stable under resampling (adjusted Rand index {chosen.stability:.2f}, at least {STABLE}), then silhouette "
-        f"({chosen.silhouette:.2f}; the best stable one is {top:.2f}, and within 10 % more clusters are preferred)"
+        f"stable under resampling (adjusted Rand index {chosen.stability:.2f}; the most stable number of clusters has "
+        f"{most:.2f}, and those within {_AS_STABLE} are as good), then the largest silhouette ({chosen.silhouette:.2f})"
     )
 
 

@@ -21,6 +21,7 @@ _APART = "#BBBBBB"
 _INK = "#222222"
 
 _MOST_POINTS = 3_000
+_TITLE_PAD = 36
 _MOST_ROWS = 14
 
 
@@ -94,7 +95,7 @@ def _draw_points(axes: Any, report: ClusterReport, found: MethodReport, shown: i
     held = 100 * model.explained_variance_ratio_
     axes.set_xlabel(f"first main component ({held[0]:.0f} % of the variance)")
     axes.set_ylabel(f"second ({held[1]:.0f} %)" if len(held) > 1 else "")
-    axes.set_title("Who is near whom", loc="left", fontsize=11)
+    axes.set_title("Who is near whom", loc="left", fontsize=11, pad=_TITLE_PAD)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[["top", "right"]].set_visible(False)
@@ -111,14 +112,15 @@ def _draw_heat(axes: Any, report: ClusterReport, found: MethodReport, shown: int
     for row, column in np.ndindex(values.shape):
         value = values[row, column]
         ink = "white" if abs(value) > 0.65 * limit else _INK
-        axes.text(column, row, f"{value:+.1f}", ha="center", va="center", fontsize=9, color=ink)
+        text = f"{value:+.1f}".replace("-", "−") if abs(value) >= 0.05 else "0"
+        axes.text(column, row, text, ha="center", va="center", fontsize=9, color=ink)
     axes.set_yticks(range(len(order)), [_row_name(report.people.dimensions[d]) for d in order], fontsize=9)
     headings = [f"{p.cluster_id}\n{100 * p.share:.0f} %" for p in found.profiles[:shown]]
     axes.set_xticks(range(shown), headings, fontsize=9)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_title("What sets them apart: standard deviations from everybody", loc="left", fontsize=11)
+    axes.set_title("What sets them apart: standard deviations from everybody", loc="left", fontsize=11, pad=_TITLE_PAD)
 
 
 def _row_name(dimension: Dimension) -> str:

@@ -57,7 +57,7 @@ def profiles(people: Vectors, labels: Ints) -> tuple[Profile, ...]:
         labels: as from `by_size`.
     """
     differences = standardised_differences(people, labels)
-    correlation = np.abs(np.nan_to_num(np.corrcoef(people.matrix, rowvar=False))).reshape(len(people.dimensions), -1)
+    correlation = _correlation(people.matrix, labels)
     names: list[str] = []
     found = []
     for cluster, row in enumerate(differences):
@@ -85,6 +85,17 @@ def standardised_differences(people: Vectors, labels: Ints) -> Floats:
     centred = (people.matrix - people.matrix.mean(axis=0)) / np.where(spread > 0, spread, 1)
     count = int(labels.max(initial=-1)) + 1
     return np.array([centred[labels == c].mean(axis=0) for c in range(count)]).reshape(count, people.matrix.shape[1])
+
+
+def _correlation(matrix: Floats, labels: Ints) -> Floats:
+    """Absolute correlations within clusters: whatever sets a cluster apart goes together across clusters."""
+    rest = matrix.astype(np.float64)
+    for cluster in np.unique(labels):
+        rest[labels == cluster] -= rest[labels == cluster].mean(axis=0)
+    spread = rest.std(axis=0)
+    rest /= np.where(spread > 1e-9, spread, 1)
+    together: Floats = np.abs(rest.T @ rest) / len(rest)
+    return together
 
 
 def _worth_telling(row: Floats, correlation: Floats) -> list[int]:
@@ -125,7 +136,9 @@ def _phrase(people: Vectors, dimension: int, difference: float, members: np.ndar
     if told.value is None or told.usual is None:
         return word
     if described.is_missing or described.feature.is_share:
-        return f"{word} ({_percent(told.value)}, usually {_percent(told.usual)})"
+        # What is named when the share is low is its opposite: "by day" is the share that is not at night.
+        shares = (told.value, told.usual) if difference > 0 else (1 - told.value, 1 - told.usual)
+        return f"{word} ({_percent(shares[0])}, usually {_percent(shares[1])})"
     if described.feature.noun and told.usual > 0:
         ratio = told.value / told.usual
         if ratio >= 1.1 or 0.05 <= ratio <= 0.9:

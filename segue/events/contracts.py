@@ -90,7 +90,8 @@ def _read(path: Path) -> Contract:
         description=fields["description"].text(),
         owner=fields["owner"].text(),
         properties=tuple(
-            _property(name, section) for name, section in (fields["properties"].mapping() if "properties" in fields else {}).items()
+            _property(name, section)
+            for name, section in (fields["properties"].mapping() if "properties" in fields else {}).items()
         ),
     )
 
@@ -101,10 +102,14 @@ def _property(name: str, section: Section) -> Property:
     allowed: tuple[str, ...] = ()
     if "allowed" in fields:
         if kind not in ("string", "number", "integer"):
-            raise fields["allowed"].wrong(f"`allowed` cannot be used with type {kind}", fix="use it with string, number or integer")
+            raise fields["allowed"].wrong(
+                f"`allowed` cannot be used with type {kind}", fix="use it with string, number or integer"
+            )
         allowed = tuple(entry.text() for entry in fields["allowed"])
         if not allowed:
-            raise fields["allowed"].wrong("`allowed` lists no value, so nothing could ever pass", fix="list the values or remove it")
+            raise fields["allowed"].wrong(
+                "`allowed` lists no value, so nothing could ever pass", fix="list the values or remove it"
+            )
     return Property(
         name=name,
         type=kind,

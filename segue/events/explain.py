@@ -45,7 +45,8 @@ def explain(problem: str, payload: str, contracts: Mapping[str, Contract]) -> tu
             where = f"column {error.colno}" if error.lineno == 1 else "its end"
             return reason, f"not JSON at {where}: {error.msg}. Write one JSON object a line; was the line cut off?"
     if reason == "broken_json":
-        found = {list: "an array", dict: "an object"}.get(type(message), f"a {_kind(message)}")
+        kind = _kind(message)
+        found = f"an {kind}" if kind in ("array", "object", "integer") else f"a {kind}"
         return reason, f"the line holds {found} instead of one message; write one JSON object a line"
     return reason, _sentence(reason, field, message if isinstance(message, dict) else {}, contracts)
 
@@ -56,7 +57,11 @@ def _sentence(reason: str, field: str, message: dict[str, Any], contracts: Mappi
         given = "there is no `type`" if kind is None else f"type {_show(kind)} is unknown"
         return f"{given}; the Segment spec has {', '.join(TYPES)}"
     if reason == "missing_ids":
-        need = f"{kind} needs `{field}`" if field != "userId" or kind == "alias" else "neither `userId` nor `anonymousId` is given"
+        need = (
+            f"{kind} needs `{field}`"
+            if field != "userId" or kind == "alias"
+            else "neither `userId` nor `anonymousId` is given"
+        )
         return f"{need}; without it nobody can be told apart"
     if reason == "bad_timestamp":
         value = message.get(field, message.get(_snake(field)))
@@ -65,7 +70,9 @@ def _sentence(reason: str, field: str, message: dict[str, Any], contracts: Mappi
         return f"`{field}` is {_show(value)}; write ISO 8601, e.g. 2026-01-31T12:00:00Z"
     if reason in ("future_timestamp", "ancient_timestamp"):
         names = ("originalTimestamp", "sentAt", "receivedAt", "timestamp")
-        given = ", ".join(f"{name} {message.get(name) or message.get(_snake(name))}" for name in names if _has(message, name))
+        given = ", ".join(
+            f"{name} {message.get(name) or message.get(_snake(name))}" for name in names if _has(message, name)
+        )
         why = "more than a day in the future" if reason == "future_timestamp" else "before 2000"
         return f"the corrected time is {why} ({given}); check the sender's clock"
     if field in ("properties", "traits", "context") and reason == "wrong_type":
@@ -76,17 +83,22 @@ def _sentence(reason: str, field: str, message: dict[str, Any], contracts: Mappi
 
 
 def _contract_sentence(reason: str, field: str, message: dict[str, Any], contracts: Mapping[str, Contract]) -> str:
-    contract = contracts.get(str(message.get("event"))) if message.get("type") == "track" else contracts.get(str(message.get("type")))
+    contract = (
+        contracts.get(str(message.get("event")))
+        if message.get("type") == "track"
+        else contracts.get(str(message.get("type")))
+    )
     if contract is None:
         return f"`{field}`: {REASONS.get(reason, reason)}"
     values = message.get(contract.column)
     value = values.get(field) if isinstance(values, dict) else None
     wanted = next((item for item in contract.properties if item.name == field), None)
-    where = f"{contract.path.name} line for `{field}`"
+    where = f"`{field}` in {contract.path.name}"
     if reason == "missing_property" or wanted is None:
-        return f"`{contract.name}` needs `{field}`; send it, or drop `required` in {where}"
+        return f"`{contract.name}` needs `{field}`; send it, or drop `required` of {where}"
     if reason == "wrong_type":
-        return f"`{field}` of `{contract.name}` is {_kind(value)} {_show(value)}, the contract says {wanted.type}; see {where}"
+        found = f"{_kind(value)} {_show(value)}"
+        return f"`{field}` of `{contract.name}` is {found}, the contract says {wanted.type}; see {where}"
     return f"`{field}` of `{contract.name}` is {_show(value)}; allowed: {', '.join(wanted.allowed)}; see {where}"
 
 
@@ -99,7 +111,15 @@ def _has(message: dict[str, Any], name: str) -> bool:
 
 
 def _kind(value: Any) -> str:
-    names = {type(None): "null", bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
+    names = {
+        type(None): "null",
+        bool: "boolean",
+        int: "integer",
+        float: "number",
+        str: "string",
+        list: "array",
+        dict: "object",
+    }
     return names.get(type(value), type(value).__name__)
 
 

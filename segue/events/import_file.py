@@ -74,7 +74,13 @@ def import_file(
         return BlockStream().feed(_blocks(full, mapping, warehouse.settings))
 
     report = run_jobs(
-        warehouse, [Job(file=file, open=stream)], contracts, as_of=as_of, source=mapping.source, progress=progress, again=True
+        warehouse,
+        [Job(file=file, open=stream)],
+        contracts,
+        as_of=as_of,
+        source=mapping.source,
+        progress=progress,
+        again=True,
     )
     if report.refused:
         raise BadInputError(next(iter(report.refused.values())))
@@ -114,7 +120,9 @@ class _Table:
 
     def __enter__(self) -> "_Table":
         spill = self._settings.warehouse_home / "spill"
-        self._con = duckdb.connect(":memory:", config={"temp_directory": str(spill), "autoinstall_known_extensions": False})
+        self._con = duckdb.connect(
+            ":memory:", config={"temp_directory": str(spill), "autoinstall_known_extensions": False}
+        )
         self._con.execute("set TimeZone = 'UTC'")
         try:
             self._open()
@@ -150,7 +158,9 @@ class _Table:
     def number(self) -> None:
         """Read the file: each row with its place, and with the id made from its content."""
         try:
-            self._con.execute("create temp table numbered as select row_number() over () as place, given as row from given")
+            self._con.execute(
+                "create temp table numbered as select row_number() over () as place, given as row from given"
+            )
             self._con.execute(
                 """
                 create temp table named as
@@ -179,11 +189,16 @@ class _Table:
 
     def event_counts(self) -> dict[str, int]:
         query = f"select {self._type()} || coalesce(' ' || ({self._event()}), '') as what, count(*) as n from numbered"
-        return {str(what): int(n) for what, n in self._con.execute(f"{query} group by what order by n desc, what").fetchall()}
+        return {
+            str(what): int(n)
+            for what, n in self._con.execute(f"{query} group by what order by n desc, what").fetchall()
+        }
 
     def messages(self, limit: int | None = None) -> duckdb.DuckDBPyConnection:
         """The messages as lines of JSON, in the order of the file."""
-        query = f"select to_json({_struct(self._message())})::varchar from numbered join named using (place) order by place"
+        query = (
+            f"select to_json({_struct(self._message())})::varchar from numbered join named using (place) order by place"
+        )
         return self._con.execute(f"{query} limit {limit}" if limit is not None else query)
 
     def _message(self) -> dict[str, Any]:
@@ -241,7 +256,9 @@ class _Table:
         if "type" in self._mapping.columns:
             return self._text(self._mapping.columns["type"])
         event = self._text(self._mapping.columns["event"])
-        rules = "".join(f" when {quote(n)} then {quote(kind)}" for kind, names in self._mapping.types.items() for n in names)
+        rules = "".join(
+            f" when {quote(n)} then {quote(kind)}" for kind, names in self._mapping.types.items() for n in names
+        )
         return f"(case {event}{rules} else 'track' end)" if rules else "'track'"
 
     def _moment(self, column: str) -> str:
@@ -251,7 +268,9 @@ class _Table:
             form = self._mapping.timestamp_format
             parsed = f"try_strptime({text}, {quote(form)})"
             # With %z strptime gives an instant, without it a clock on some wall.
-            instant = f"{parsed}::timestamp" if "%z" in form.lower() else f"timezone({zone}, {parsed}::timestamp)::timestamp"
+            instant = (
+                f"{parsed}::timestamp" if "%z" in form.lower() else f"timezone({zone}, {parsed}::timestamp)::timestamp"
+            )
         elif self._kinds[column] == "TIMESTAMP WITH TIME ZONE" and not self._is_text:
             instant = f"row.{_name(column)}::timestamp"
         else:
@@ -263,7 +282,9 @@ class _Table:
     def _unusable(self, error: Exception) -> BadInputError:
         text = str(error)
         if isinstance(error, PermissionError):
-            return BadInputError(f"{self._path}: no permission to read it", fix=f"chmod +r {self._path}, or run as its owner")
+            return BadInputError(
+                f"{self._path}: no permission to read it", fix=f"chmod +r {self._path}, or run as its owner"
+            )
         if isinstance(error, FileNotFoundError):
             return BadInputError(f"{self._path} does not exist", fix="check the path")
         if "unicode" in text.lower() or "utf-8" in text.lower() or "utf8" in text.lower():
@@ -272,7 +293,9 @@ class _Table:
                 fix="iconv -f WINDOWS-1252 -t UTF-8 on it, if that is its encoding",
             )
         lines = [line for line in text.splitlines() if line.strip()]
-        return BadInputError(f"{self._path} cannot be read as a table: {' '.join(lines[:4])}", fix="mend the line that is named")
+        return BadInputError(
+            f"{self._path} cannot be read as a table: {' '.join(lines[:4])}", fix="mend the line that is named"
+        )
 
 
 def _name(column: str) -> str:
@@ -284,7 +307,9 @@ def _put(tree: dict[str, Any], path: str, expression: str) -> None:
     for parent in parents:
         below = tree.setdefault(parent, {})
         if not isinstance(below, dict):
-            raise BadInputError(f"`{path}` of the mapping goes through `{parent}`, which is a single value", fix="rename one of them")
+            raise BadInputError(
+                f"`{path}` of the mapping goes through `{parent}`, which is a single value", fix="rename one of them"
+            )
         tree = below
     tree[last] = expression
 

@@ -2,7 +2,7 @@
 
 import errno
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,8 +13,8 @@ import duckdb
 from segue.clock import to_warehouse
 from segue.errors import BadInputError, WarehouseError
 from segue.events.contracts import Contract, load_contracts
-from segue.events.landing import EventFile, files_at, files_in, known_files, settled
-from segue.events.lines import CHUNK_BYTES, LineReader
+from segue.events.landing import EventFile, Identity, files_at, files_in, known_files, settled
+from segue.events.lines import CHUNK_BYTES, Chunk, LineReader
 from segue.events.loader import Loader, Origin, Tally
 from segue.events.streams import Stream, open_stream
 from segue.events.tables import ensure_tables, scalar
@@ -98,17 +98,23 @@ def ingest(
     """
     settings = warehouse.settings
     contracts = load_contracts(settings.dbt_project / "contracts")
-    if paths is None:
-        found = files_in(settings.landing_zone)
-    else:
-        found = files_at(paths, settings.landing_zone)
-    with warehouse.read() as con:
-        known = known_files(con)
+    found = files_in(settings.landing_zone) if paths is None else files_at(paths, settings.landing_zone)
+    # Files that are named are wanted: no need to look for reasons not to take the writer lock.
+    is_waiting = paths is None and settings.settle_seconds > 0
+    known: set[Identity] = set()
+    if is_waiting:
+        with warehouse.read() as con:
+            known = known_files(con)
     new = [file for file in found if file.identity not in known]
-    quiet, moving = settled(new, as_of=as_of, seconds=settings.settle_seconds if paths is None else 0.0)
+    quiet, moving = settled(new, as_of=as_of, seconds=settings.settle_seconds if is_waiting else 0.0)
     jobs = [Job(file=file, open=_opener(file.path)) for file in quiet]
     report = run_jobs(
-        warehouse, jobs, contracts, as_of=as_of, source=source or ("landing" if paths is None else "files"), progress=progress
+        warehouse,
+        jobs,
+        contracts,
+        as_of=as_of,
+        source=source or ("landing" if paths is None else "files"),
+        progress=progress,
     )
     return IngestReport(
         read=report.read,
@@ -207,13 +213,15 @@ class _Run:
             index: Origin(load_id=first + offset, name=jobs[index].file.name) for offset, index in enumerate(waiting)
         }
         self._in_transaction = False
+        self._current = -1  # index of the file that is being read
+        self._finished = 0  # how many of the waiting files have been read to their end
 
-    def groups(self) -> "Iterable[tuple[list[FileReport], Counter[str]]]":
+    def groups(self) -> "Iterator[tuple[list[FileReport], Counter[str]]]":
         """Load; gives the reports of the files of each transaction after its commit."""
         tallies = {index: Tally() for index in self._waiting}
         done = 0
         self._begin()
-        for chunk in self._reader.chunks(self._waiting):
+        for chunk in self._chunks():
             self._loader.load(chunk, self._origins, tallies)
             if chunk.is_boundary:
                 finished = self._waiting[done : self._finished]
@@ -226,6 +234,20 @@ class _Run:
                 yield reports, reasons
                 self._begin()
 
+    def _chunks(self) -> Iterator[Chunk]:
+        chunks = self._reader.chunks(self._waiting)
+        while True:
+            try:
+                chunk = next(chunks, None)
+            except BadInputError as error:
+                raise _LeaveFileError(self._current, str(error)) from error
+            except OSError as error:
+                path = self._jobs[self._current].file.path
+                raise _LeaveFileError(self._current, f"{path} cannot be read: {error.strerror}") from error
+            if chunk is None:
+                return
+            yield chunk
+
     def close(self) -> None:
         """Undo what was not committed."""
         self._loader.close()
@@ -233,17 +255,13 @@ class _Run:
             with suppress(duckdb.Error):
                 self._con.execute("rollback")
 
-    _finished = 0  # how many of the waiting files have been read to their end
-
     def _begin(self) -> None:
         self._con.execute("begin")
         self._in_transaction = True
 
     def _open(self, index: int) -> Stream:
-        try:
-            return self._jobs[index].open()
-        except BadInputError as error:
-            raise _LeaveFileError(index, str(error)) from error
+        self._current = index
+        return self._jobs[index].open()
 
     def _check_unchanged(self, index: int) -> None:
         file = self._jobs[index].file
@@ -276,16 +294,24 @@ class _Run:
         return Counter({reason: int(count) for reason, count in rows})
 
     def _write_ledger(self, finished: Sequence[int], reports: Sequence[FileReport]) -> None:
-        self._con.executemany(
-            "insert into raw.loads values ($1, $2, $3, $4, make_timestamp($5::bigint), $6, $7, $8, $9, $10)",
+        rows = [
             [
-                [
-                    one.load_id, self._source, one.file, self._jobs[index].file.size, self._jobs[index].file.modified_us,
-                    one.read, one.loaded, one.duplicates, one.quarantined, to_warehouse(self._as_of),
-                ]
-                for index, one in zip(finished, reports, strict=True)
-            ],
-        )  # fmt: skip
+                one.load_id,
+                self._source,
+                one.file,
+                self._jobs[index].file.size,
+                self._jobs[index].file.modified_us,
+                one.read,
+                one.loaded,
+                one.duplicates,
+                one.quarantined,
+                to_warehouse(self._as_of),
+            ]
+            for index, one in zip(finished, reports, strict=True)
+        ]
+        self._con.executemany(
+            "insert into raw.loads values ($1, $2, $3, $4, make_timestamp($5::bigint), $6, $7, $8, $9, $10)", rows
+        )
 
 
 def _opener(path: Path) -> Callable[[], Stream]:

@@ -5,12 +5,11 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 
-from segue.clock import from_warehouse
 from segue.errors import BadInputError
 from segue.events.tables import has_tables
 from segue.settings import Settings
@@ -22,7 +21,7 @@ _UNFINISHED = (".tmp", ".part", ".partial", ".inprogress", ".crdownload", ".file
 #: A file that changed this recently, seen from `as_of`, is watched for a moment before it is read.
 _YOUNG = timedelta(seconds=5)
 
-_EPOCH = datetime.fromtimestamp(0, tz=from_warehouse(datetime(1970, 1, 1)).tzinfo)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: What makes a file the same file: name, size, time of last change in microseconds.
 Identity = tuple[str, int, int]
@@ -72,7 +71,9 @@ def look(path: Path, name: str) -> EventFile:
     try:
         state = path.stat()
     except OSError as error:
-        raise BadInputError(f"{path} cannot be read: {error.strerror}", fix="check the path and its permissions") from None
+        raise BadInputError(
+            f"{path} cannot be read: {error.strerror}", fix="check the path and its permissions"
+        ) from None
     return EventFile(name=name, path=path, size=state.st_size, modified_us=state.st_mtime_ns // 1000)
 
 

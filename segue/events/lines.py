@@ -155,7 +155,9 @@ class LineReader:
         rest = bytes(self._buffer[used:fill])
         if damage is not None:
             detail = f"line {line}: {damage}; the lines before it were read"
-            pending.faults.append(Fault(file=file, line=line, reason="truncated_file", detail=detail, payload=as_text(rest)))
+            pending.faults.append(
+                Fault(file=file, line=line, reason="truncated_file", detail=detail, payload=as_text(rest))
+            )
         elif rest:
             pending.starts.append(used)
             pending.ends.append(fill)
@@ -182,7 +184,7 @@ class LineReader:
         for index in np.flatnonzero(lengths > self._max_line):
             keep[index] = False
             self._kept = bytes(self._buffer[starts[index] : starts[index] + KEPT_BYTES])
-            self._too_long(pending, int(file[index]), int(line[index]), int(lengths[index]))
+            self._too_long(pending, int(file[index]), int(line[index]), int(lengths[index]) - 1)
         for index in np.flatnonzero(lengths <= 8):  # blank lines are no messages
             keep[index] = bool(self._buffer[starts[index] : ends[index]].strip())
         offsets = np.append(starts, ends[-1:]) if len(starts) else np.zeros(1, np.int64)
@@ -191,12 +193,16 @@ class LineReader:
             lines.validate(full=True)
         except pa.ArrowInvalid:
             for index in np.flatnonzero(keep):
-                if (fault := self._bad_encoding(starts[index], ends[index], int(file[index]), int(line[index]))) is not None:
+                if (
+                    fault := self._bad_encoding(starts[index], ends[index], int(file[index]), int(line[index]))
+                ) is not None:
                     keep[index] = False
                     pending.faults.append(fault)
         if not keep.all():
             chosen = np.flatnonzero(keep)
-            lines = pa.array([bytes(self._buffer[starts[i] : ends[i]]) for i in chosen], pa.large_binary()).cast(pa.large_string())
+            lines = pa.array([bytes(self._buffer[starts[i] : ends[i]]) for i in chosen], pa.large_binary()).cast(
+                pa.large_string()
+            )
             file, line = file[chosen], line[chosen]
         return Chunk(lines=lines, file=file, line=line, faults=tuple(pending.faults), is_boundary=is_boundary)
 

@@ -112,7 +112,12 @@ class Loader:
             _count(tallies, chunk.file[done], "loaded")
             rest = np.flatnonzero(~done)
             if len(rest):
-                table = {"load_id": load_ids[rest], "file": chunk.file[rest], "line": chunk.line[rest], "hash": hashes[rest]}
+                table = {
+                    "load_id": load_ids[rest],
+                    "file": chunk.file[rest],
+                    "line": chunk.line[rest],
+                    "hash": hashes[rest],
+                }
                 self._left.append(pa.table(table | {"line_text": chunk.lines.take(pa.array(rest))}))
         if chunk.is_boundary or sum(len(table) for table in self._left) > _MOST_LEFT:
             self._quarantine(self.finish(tallies), origins, tallies)
@@ -133,7 +138,9 @@ class Loader:
         for text in ("line", "case when json_valid(line) then line end"):
             given = spec.given_id(text, spelling)
             try:
-                answer = self._scratch.execute(f"select {spec.hash_of('id')} as h from (select {given} as id from first_lines)")
+                answer = self._scratch.execute(
+                    f"select {spec.hash_of('id')} as h from (select {given} as id from first_lines)"
+                )
                 column = answer.to_arrow_table().column("h").combine_chunks()
                 break
             except duckdb.InvalidInputException:  # some line is not JSON: ask again, one by one
@@ -158,7 +165,11 @@ class Loader:
         return np.isin(hashes, seen) if len(seen) else np.zeros(len(hashes), bool)
 
     def _stream(
-        self, lines: pa.LargeStringArray, load_ids: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint64], is_suspect: Mask
+        self,
+        lines: pa.LargeStringArray,
+        load_ids: npt.NDArray[np.int64],
+        hashes: npt.NDArray[np.uint64],
+        is_suspect: Mask,
     ) -> Mask:
         """Insert every clean line that is no suspect; returns which were."""
         expected = int((~is_suspect).sum())
@@ -179,7 +190,8 @@ class Loader:
             f"""
             insert into raw.events ({_TABLE_COLUMNS})
             with fast_lines as (
-                select n, load_id, message_hash, case when message_hash is not null then line_text end as line from fast_table
+                select n, load_id, message_hash, case when message_hash is not null then line_text end as line
+                from fast_table
             )
             select {_COLUMNS}, $source, load_id, message_hash from ({self._fast})
             where problem is null and message_hash is not null
@@ -214,7 +226,9 @@ class Loader:
             create or replace temp table careful as
             with careful_lines as (
                 select n, load_id, null as message_hash,
-                    case when json_valid(line_text) then case when json_type(line_text) = 'OBJECT' then line_text end end as line
+                    case when json_valid(line_text) then
+                        case when json_type(line_text) = 'OBJECT' then line_text end
+                    end as line
                 from careful_table
             )
             select * replace ({spec.hash_of("message_id")} as message_hash) from ({self._careful})
@@ -244,7 +258,9 @@ class Loader:
         clean = con.execute("select n from careful where problem is null").fetchnumpy()["n"]
         _count(tallies, file[loaded], "loaded")
         _count(tallies, file[np.setdiff1d(clean, loaded)], "duplicates")
-        broken = con.execute("select n, problem, received_at from careful where problem is not null order by n").fetchall()
+        broken = con.execute(
+            "select n, problem, received_at from careful where problem is not null order by n"
+        ).fetchall()
         con.execute("drop table careful")
         con.execute("drop table careful_new")
         texts = left.column("line_text")
@@ -253,9 +269,13 @@ class Loader:
             reason, detail = explain(problem, payload, self._contracts)
             self._refused.append(
                 Refused(
-                    file=int(file[n]), line=int(line[n]), reason=reason, detail=f"line {line[n]}: {detail}",
-                    payload=payload, received_at=received_at,
-                )  # fmt: skip
+                    file=int(file[n]),
+                    line=int(line[n]),
+                    reason=reason,
+                    detail=f"line {line[n]}: {detail}",
+                    payload=payload,
+                    received_at=received_at,
+                )
             )
 
     def _quarantine(self, refused: list[Refused], origins: dict[int, Origin], tallies: dict[int, Tally]) -> None:
@@ -283,7 +303,9 @@ class Loader:
                 select *, md5(to_json([name, line::varchar, payload])::varchar) as quarantine_id from refused_table
             )
             select named.* from named
-            where quarantine_id not in (select q.quarantine_id from raw.quarantine as q where q.file in (select name from named))
+            where quarantine_id not in (
+                select q.quarantine_id from raw.quarantine as q where q.file in (select name from named)
+            )
             """
         )
         con.unregister("refused_table")
@@ -291,12 +313,13 @@ class Loader:
             """
             insert into raw.quarantine
                 (quarantine_id, received_at, reason, detail, payload, source, file, line, load_id, replayed_at)
-            select quarantine_id, coalesce(received_at, $as_of), reason, detail, payload, $source, name, line, load_id, null
+            select quarantine_id, coalesce(received_at, $as_of), reason, detail, payload, $source, name, line, load_id,
+                null
             from refused order by load_id, line
             """,
             {"as_of": self._as_of, "source": self._source},
         )
-        kept = con.execute("select file from refused").fetchnumpy()["file"]
+        kept = np.asarray(con.execute("select file from refused").fetchnumpy()["file"], np.int64)
         con.execute("drop table refused")
         _count(tallies, kept, "quarantined")
         for item in refused:
@@ -307,7 +330,12 @@ class Loader:
 
 def _from_fault(fault: Fault) -> Refused:
     return Refused(
-        file=fault.file, line=fault.line, reason=fault.reason, detail=fault.detail, payload=fault.payload, received_at=None
+        file=fault.file,
+        line=fault.line,
+        reason=fault.reason,
+        detail=fault.detail,
+        payload=fault.payload,
+        received_at=None,
     )
 
 

@@ -12,7 +12,17 @@ from segue.events.spec import TYPES
 from segue.events.yaml_file import Section, read_yaml
 
 #: Fields of a message that a column can give.
-FIELDS = ("user_id", "anonymous_id", "event", "timestamp", "received_at", "type", "message_id", "previous_id", "group_id")
+FIELDS = (
+    "user_id",
+    "anonymous_id",
+    "event",
+    "timestamp",
+    "received_at",
+    "type",
+    "message_id",
+    "previous_id",
+    "group_id",
+)
 
 _KEYS = ("source", "columns", "timestamp", "properties", "traits", "context", "constants", "rename", "types")
 
@@ -69,10 +79,13 @@ def load_mapping(path: Path) -> FieldMapping:
         return {name: column.text() for name, column in pairs.items()}
 
     columns_section = fields["columns"]
-    columns = columns_section.mapping(FIELDS, required=("event" if "type" not in columns_section.mapping() else "type", "timestamp"))
+    columns = columns_section.mapping(
+        FIELDS, required=("event" if "type" not in columns_section.mapping() else "type", "timestamp")
+    )
     if "user_id" not in columns and "anonymous_id" not in columns:
         raise columns_section.wrong(
-            "neither `user_id` nor `anonymous_id` is mapped, so nobody can be told apart", fix="add the column that names the person"
+            "neither `user_id` nor `anonymous_id` is mapped, so nobody can be told apart",
+            fix="add the column that names the person",
         )
     for column in columns.values():
         lines.setdefault(column.text(), column.line)

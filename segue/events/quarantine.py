@@ -85,7 +85,9 @@ def show_quarantined(con: Connection, quarantine_id: str) -> Quarantined:
         query = f"select {_COLUMNS} from raw.quarantine where starts_with(quarantine_id, $1) limit 2"
         rows = con.execute(query, [quarantine_id]).fetchall()
     if not rows:
-        raise BadInputError(f"no message in quarantine has the id {quarantine_id}", fix="`segue quarantine list` shows the ids")
+        raise BadInputError(
+            f"no message in quarantine has the id {quarantine_id}", fix="`segue quarantine list` shows the ids"
+        )
     if len(rows) > 1:
         raise BadInputError(f"several ids begin with {quarantine_id}", fix="give more letters of the id")
     return _quarantined(rows[0])
@@ -123,7 +125,9 @@ def replay(
             "and ($2 = 0 or quarantine_id in (select quarantine_id from chosen))"
         )
         not_whole = f"reason in ({', '.join(repr(name) for name in _NOT_WHOLE)})"
-        pieces = int(scalar(con, f"select count(*) from raw.quarantine where {where} and {not_whole}", [reason, len(chosen)]))
+        pieces = int(
+            scalar(con, f"select count(*) from raw.quarantine where {where} and {not_whole}", [reason, len(chosen)])
+        )
         rows = con.execute(
             f"""
             select quarantine_id, payload, source, line from raw.quarantine
@@ -176,7 +180,9 @@ def _replay_batch(
     return tally, Counter(item.reason for item in refused)
 
 
-def _update(con: Connection, batch: Sequence[tuple[str, str, str, int]], still: Mapping[int, Refused], as_of: datetime) -> None:
+def _update(
+    con: Connection, batch: Sequence[tuple[str, str, str, int]], still: Mapping[int, Refused], as_of: datetime
+) -> None:
     marks = pa.table(
         {
             "quarantine_id": [one[0] for one in batch],

@@ -27,6 +27,7 @@ _FIELDS = {
     "sent_at": "sentAt",
     "received_at": "receivedAt",
 }
+_IDS = ("user_id", "anonymous_id", "previous_id", "group_id")
 _STAMPS = ("timestamp", "original_timestamp", "sent_at", "received_at")
 _OBJECTS = ("properties", "traits", "context")
 
@@ -82,13 +83,13 @@ def messages(lines: str, contracts: Iterable[Contract]) -> str:
         select n, load_id, message_hash, m is null as is_no_object,
             nullif({_field("message_id")}, '') as given_id,
             m.type as type, nullif(m.event, '') as event, nullif(m.name, '') as name,
-            {", ".join(f"nullif(trim({_field(name)}), '') as {name}" for name in ("user_id", "anonymous_id", "previous_id", "group_id"))},
+            {", ".join(f"nullif(trim({_field(name)}), '') as {name}" for name in _IDS)},
             {", ".join(f"nullif({_field(name)}, '') as {name}_text" for name in _STAMPS)},
             {", ".join(f"{_stamp(name)} as {name}_at" for name in _STAMPS)},
             m.properties as properties, m.context as context,
             -- RudderStack leaves the traits of an identify in the context.
-            case when m.traits is null and (m.type = 'identify' or m.type = 'group') then json_extract(m.context, '$.traits')
-                 else m.traits end as traits
+            case when m.traits is null and (m.type = 'identify' or m.type = 'group')
+                then json_extract(m.context, '$.traits') else m.traits end as traits
         from parsed
     ),
     timed as (
@@ -98,7 +99,9 @@ def messages(lines: str, contracts: Iterable[Contract]) -> str:
             case
                 when received_at_at is not null and sent_at_at is not null and original_timestamp_at is not null
                     -- The client's clock may be wrong by any amount, but it is as wrong when it sends.
-                    then make_timestamp(epoch_us(received_at_at) - (epoch_us(sent_at_at) - epoch_us(original_timestamp_at)))
+                    then make_timestamp(
+                        epoch_us(received_at_at) - (epoch_us(sent_at_at) - epoch_us(original_timestamp_at))
+                    )
                 else coalesce(timestamp_at, original_timestamp_at, sent_at_at, received_at_at)
             end as corrected,
             {", ".join(f"{name}_text is not null and {name}_at is null as {name}_is_bad" for name in _STAMPS)}
@@ -108,8 +111,9 @@ def messages(lines: str, contracts: Iterable[Contract]) -> str:
         select * exclude (given_id, type, event, name, corrected, {stamps}),
             type,
             case when type = 'track' then event end as event,
-            case when (type = 'page' or type = 'screen') and name is null then nullif(json_extract_string(properties, '$.name'), '')
-                 when (type = 'page' or type = 'screen') then name end as name,
+            case when type = 'page' or type = 'screen' then
+                case when name is null then nullif(json_extract_string(properties, '$.name'), '') else name end
+            end as name,
             case when given_id is null then {_DERIVED_ID} else given_id end as message_id,
             -- A clock that runs a little ahead: nothing happens after it was received.
             least(corrected, received_at) as timestamp,
@@ -143,7 +147,8 @@ def _field(name: str) -> str:
 def _stamp(name: str) -> str:
     # `timestamptz` reads the offset that `timestamp` ignores. Infinite and far-away values would break arithmetic.
     moment = f"try_cast({_field(name)} as timestamptz)"
-    return f"case when {moment} between '0001-01-01 00:00:00+00'::timestamptz and '9999-12-31 00:00:00+00'::timestamptz then {moment}::timestamp end"
+    first, last = ("'0001-01-01 00:00:00+00'::timestamptz", "'9999-12-31 00:00:00+00'::timestamptz")
+    return f"case when {moment} between {first} and {last} then {moment}::timestamp end"
 
 
 def _spec_problem() -> str:
@@ -160,7 +165,8 @@ def _spec_problem() -> str:
         when type = 'track' and event is null then 'missing_property:event'
         {bad_stamps}
         when received_at is null then 'bad_timestamp:timestamp'
-        when received_at > $latest or corrected > $latest or corrected > received_at + interval 1 day then 'future_timestamp'
+        when received_at > $latest or corrected > $latest or corrected > received_at + interval 1 day
+            then 'future_timestamp'
         when received_at < timestamp '2000-01-01' or corrected < timestamp '2000-01-01' then 'ancient_timestamp'
         {bad_objects}
     end
@@ -189,7 +195,9 @@ def _by_contract(contracts: list[Contract], branches: dict[str, str]) -> str:
 
 def _looks(contracts: list[Contract], function: str, names: Callable[[Contract], list[str]]) -> str:
     branches = {
-        c.name: f"{function}({c.column}, [{', '.join(_path(name) for name in names(c))}])" for c in contracts if names(c)
+        c.name: f"{function}({c.column}, [{', '.join(_path(name) for name in names(c))}])"
+        for c in contracts
+        if names(c)
     }
     return f"case when spec_problem is null then {_by_contract(contracts, branches)} end"
 

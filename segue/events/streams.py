@@ -11,9 +11,16 @@ import zstandard
 from segue.errors import BadInputError
 
 _BLOCK = 1 << 18
+#: Small, since a damaged block gives nothing and a good one may grow a thousandfold.
+_ZSTD_BLOCK = 1 << 14
 _MOST_PER_BLOCK = 1 << 22
 
-_ENCODINGS = ((b"\xff\xfe\x00\x00", "UTF-32"), (b"\x00\x00\xfe\xff", "UTF-32"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
+_ENCODINGS = (
+    (b"\xff\xfe\x00\x00", "UTF-32"),
+    (b"\x00\x00\xfe\xff", "UTF-32"),
+    (b"\xff\xfe", "UTF-16"),
+    (b"\xfe\xff", "UTF-16"),
+)
 _UTF8_MARK = b"\xef\xbb\xbf"
 
 
@@ -70,7 +77,7 @@ class PlainStream:
         self._file.seek(skip)
 
     def readinto(self, target: memoryview) -> int:
-        return self._file.readinto(target) or 0  # type: ignore[attr-defined,no-any-return]
+        return self._file.readinto(target) or 0
 
     def close(self) -> None:
         self._file.close()
@@ -94,7 +101,8 @@ def open_stream(path: Path) -> Stream:
     for mark, encoding in _ENCODINGS:
         if start.startswith(mark):
             raise BadInputError(
-                f"{path} is {encoding} text, events are read as UTF-8", fix=f"iconv -f {encoding} -t UTF-8 {path.name} > fixed.ndjson"
+                f"{path} is {encoding} text, events are read as UTF-8",
+                fix=f"iconv -f {encoding} -t UTF-8 {path.name} > fixed.ndjson",
             )
     if start.startswith(b"PAR1"):
         return BlockStream().feed(parquet_lines(path))
@@ -117,11 +125,14 @@ def _gunzip(path: Path, stream: BlockStream) -> Iterator[bytes]:
                     if not data:
                         break
                     is_open = True
+                spare = member.copy()
                 try:
-                    yield member.decompress(data, _MOST_PER_BLOCK)
+                    text = member.decompress(data, _MOST_PER_BLOCK)
                 except zlib.error as error:
+                    yield from _up_to_the_damage(spare, data)
                     stream.damage = f"the gzip data is corrupt near byte {file.tell():,} ({error})"
                     return
+                yield text
                 data = member.unconsumed_tail
                 if member.eof:
                     data, member, is_open = member.unused_data, zlib.decompressobj(31), False
@@ -131,11 +142,21 @@ def _gunzip(path: Path, stream: BlockStream) -> Iterator[bytes]:
             stream.damage = "the gzip file ends before its end mark: it was cut off"
 
 
+def _up_to_the_damage(member: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
+    """zlib gives nothing of a block that is damaged; so give it one byte after the other."""
+    for at in range(len(data)):
+        try:
+            text = member.decompress(data[at : at + 1])
+        except zlib.error:
+            return
+        yield text
+
+
 def _unzstd(path: Path, stream: BlockStream) -> Iterator[bytes]:
     with path.open("rb") as file:
         frame = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
         is_open = False
-        while data := file.read(_BLOCK):
+        while data := file.read(_ZSTD_BLOCK):
             while data:
                 is_open = True
                 try:
@@ -161,13 +182,19 @@ def parquet_lines(path: Path) -> Iterator[bytes]:
     with duckdb.connect(":memory:", config={"threads": 1}) as con:
         con.execute("set TimeZone = 'UTC'")
         try:
-            con.execute("create view rows as from read_parquet($1)".replace("$1", "'" + str(path).replace("'", "''") + "'"))
+            con.execute(
+                "create view rows as from read_parquet($1)".replace("$1", "'" + str(path).replace("'", "''") + "'")
+            )
             kinds = {name: kind for name, kind, *_ in con.execute("describe rows").fetchall()}
             texts = [n for n in ("properties", "traits", "context") if kinds.get(n) in ("VARCHAR", "JSON")]
             replace = ", ".join(f"case when json_valid({n}) then {n}::json else to_json({n}) end as {n}" for n in texts)
-            query = f"select to_json(r)::varchar from (select * {f'replace ({replace})' if replace else ''} from rows) as r"
+            query = (
+                f"select to_json(r)::varchar from (select * {f'replace ({replace})' if replace else ''} from rows) as r"
+            )
             answer = con.execute(query)
             while rows := answer.fetchmany(4096):
                 yield "".join(f"{line}\n" for (line,) in rows).encode()
         except duckdb.Error as error:
-            raise BadInputError(f"{path} is not a whole Parquet file: {error}", fix="write it again, or remove it") from None
+            raise BadInputError(
+                f"{path} is not a whole Parquet file: {error}", fix="write it again, or remove it"
+            ) from None

@@ -38,7 +38,9 @@ class Section:
     def mapping(self, allowed: Iterable[str] | None = None, required: Iterable[str] = ()) -> "dict[str, Section]":
         """The keys and values below; unknown, repeated and missing keys are errors."""
         if not isinstance(self._node, yaml.MappingNode):
-            raise self.wrong(f"{self.label} must be a mapping of names to values", fix="write `name: value` lines below it")
+            raise self.wrong(
+                f"{self.label} must be a mapping of names to values", fix="write `name: value` lines below it"
+            )
         known = None if allowed is None else list(allowed)
         found: dict[str, Section] = {}
         for key_node, value_node in self._node.value:
@@ -123,7 +125,9 @@ def read_yaml(path: Path, error: type[SegueError], label: str) -> Section:
         raise error(f"{path} is not UTF-8 text", fix="save it as UTF-8") from None
     except yaml.MarkedYAMLError as problem:
         line = problem.problem_mark.line + 1 if problem.problem_mark else 1
-        raise error(f"{path}, line {line}: not YAML: {problem.problem}", fix="check the indentation and quotes there") from None
+        raise error(
+            f"{path}, line {line}: not YAML: {problem.problem}", fix="check the indentation and quotes there"
+        ) from None
     if node is None:
         raise error(f"{path} is empty", fix=f"write {label} into it, or remove it")
     return Section(path, node, error, label)

@@ -33,12 +33,9 @@ Flags = npt.NDArray[np.bool_]
 #: Why a link can be refused: code → sentence.
 REASONS = {
     "different_user_ids": "both sides already have a user_id of their own; a shared device or address does not make "
-    "them one person, only an alias message does",
+    "them one person, only an alias from one user_id to the other does",
     "shared_device": "people with different user_ids share the device, so it does not tell whose browser this is",
 }
-
-#: A rule that may join people with different user_ids: somebody said that they are one.
-_STATED = "alias"
 
 #: How long a link of a known device and another anonymous_id waits for a sign-in.
 DEVICE_WAIT = timedelta(hours=1)
@@ -86,7 +83,8 @@ def resolve(
 
     A person's id is made from its oldest identifier, by (first_received_at, type, value). When two people turn out to
     be one, the older id stays. That is a merge if both were known before the link was; otherwise one has just grown.
-    A link, unless its rule is `alias`, that would join two people who both have a user_id is refused.
+    A link that would join two people who both have a user_id is refused, unless it is an alias of two user_ids: that
+    says so in words. An alias of an anonymous_id only says whose browser it is, and browsers are shared.
 
     Args:
         identifiers: identifier_type, identifier_value, first_received_at (naive UTC); each identifier once.
@@ -124,7 +122,7 @@ def resolve(
         a=nodes.of[left[rows]],
         b=nodes.of[right[rows]],
         known_at=known_at[rows],
-        is_stated=_is(links["rule"], _STATED)[rows],
+        is_stated=_are_stated(links)[rows],
         device=device[rows],
         is_weak=is_weak[rows],
     )
@@ -275,6 +273,12 @@ def _devices(links: pa.Table, left: Ints, right: Ints) -> tuple[Ints, Flags]:
         on_right & _is(links["left_type"], "anonymous_id")
     )
     return device, is_anonymous
+
+
+def _are_stated(links: pa.Table) -> Flags:
+    """Links that may join people with different user_ids: somebody said that they are one."""
+    users = (_is(links[f"{side}_type"], "user_id") for side in ("left", "right"))
+    return _is(links["rule"], "alias") & next(users) & next(users)
 
 
 def _judging_order(links: pa.Table, left: Ints, right: Ints, known_at: Ints) -> Ints:

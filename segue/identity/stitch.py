@@ -38,7 +38,7 @@ group by all
 """
 
 # An alias may replace an anonymous id or a user_id, and the message does not say which: staging calls it an
-# anonymous id. When there is a user_id of that value, it is meant as well.
+# anonymous id. Once there is a user_id of that value, it is meant as well.
 _LINKS = """
 with staged as (
     select left_type, left_value, right_type, right_value, rule, first_seen_at, last_seen_at, first_received_at,
@@ -49,7 +49,9 @@ with staged as (
 )
 from staged
 union all by name
-select staged.* replace ('user_id' as left_type)
+select staged.* replace (
+    'user_id' as left_type, greatest(staged.first_received_at, known.first_received_at) as first_received_at
+)
 from staged
 join staging.stg_identifiers known
     on known.identifier_type = 'user_id' and known.identifier_value = staged.left_value

@@ -20,7 +20,9 @@ def fold_errors(con: Connection) -> list[str]:
                     lead(effective_at) over (partition by person_id, segment order by effective_at) as next_at
                 from segments.transitions
             ),
-            folded as (select person_id, segment, effective_at as entered_at, next_at as exited_at from steps where is_member),
+            folded as (
+                select person_id, segment, effective_at as entered_at, next_at as exited_at from steps where is_member
+            ),
             kept as (select person_id, segment, entered_at, exited_at from segments.memberships)
             select person_id || ' in ' || segment || ': a stay without its transitions'
             from (from kept except all from folded)

@@ -6,17 +6,26 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from typing import Any
 
 from segue.clock import to_warehouse
 from segue.warehouse import Connection
 from segue.watch.forecast import Forecast, quiet
 from segue.watch.judge import Day, Judgement, Memory, discoveries, judge
 from segue.watch.series import last_complete_day, read_series
-from segue.watch.tables import SEVERITIES, Anomaly, Direction, Severity, anomalies, day_range, ensure_tables
+from segue.watch.tables import (
+    SEVERITIES,
+    Anomaly,
+    Direction,
+    Severity,
+    anomalies,
+    as_view,
+    day_range,
+    ensure_tables,
+    insert_rows,
+)
 
 #: Of the days found, the share that may be chance.
-FALSE_DISCOVERY_RATE = 0.05
+FALSE_DISCOVERY_RATE = 0.02
 #: A day next to a found one belongs to the same anomaly when this unlikely by itself.
 _NEIGHBOUR_P = 0.01
 #: A disturbance continues over this many days without a value.
@@ -291,18 +300,6 @@ def _at(day: date) -> datetime:
     return datetime.combine(day, time())
 
 
-def _insert(con: Connection, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    import pandas as pd
-
-    by_column = zip(columns, zip(*rows, strict=True), strict=True)
-    frame = pd.DataFrame({name: pd.Series(list(values), dtype=object) for name, values in by_column})
-    con.register("watch_rows", frame)
-    try:
-        con.execute(f"insert into watch.{table} ({', '.join(columns)}) select {', '.join(columns)} from watch_rows")
-    finally:
-        con.unregister("watch_rows")
-
-
 def _write_forecasts(con: Connection, judgements: Iterable[Judgement], as_of: datetime) -> None:
     rows = []
     for judgement in judgements:
@@ -313,14 +310,13 @@ def _write_forecasts(con: Connection, judgements: Iterable[Judgement], as_of: da
     if not rows:
         return
     columns = ("kpi", "slice", "date", "expected", "lower", "upper", "fitted_at", "basis")
-    con.execute("create or replace temp table watch_fresh (kpi varchar, slice varchar, date date)")
-    con.executemany("insert into watch_fresh values ($1, $2, $3)", [row[:3] for row in rows])
-    con.execute(
-        "delete from watch.forecasts old using watch_fresh new "
-        "where old.kpi = new.kpi and old.slice = new.slice and old.date = new.date"
-    )
-    con.execute("drop table watch_fresh")
-    _insert(con, "forecasts", columns, rows)
+    # All of them in one statement: each statement writes a file.
+    with as_view(con, columns, rows) as view:
+        con.execute(
+            f"delete from watch.forecasts old using {view} new "
+            "where old.kpi = new.kpi and old.slice = new.slice and old.date = new.date"
+        )
+    insert_rows(con, "watch.forecasts", columns, rows)
 
 
 _SERIES_COLUMNS = (
@@ -349,7 +345,7 @@ def _write_series(con: Connection, judgements: Iterable[Judgement], as_of: datet
         return
     con.execute("delete from watch.series")
     if rows:
-        _insert(con, "series", _SERIES_COLUMNS, rows)
+        insert_rows(con, "watch.series", _SERIES_COLUMNS, rows)
 
 
 _ANOMALY_COLUMNS = (
@@ -364,9 +360,9 @@ def _write_anomalies(con: Connection, rows: Sequence[Anomaly], gone: Sequence[st
         return
     con.execute("delete from watch.anomalies where list_contains($1::varchar[], anomaly_id)", [replaced])
     if rows:
-        _insert(
+        insert_rows(
             con,
-            "anomalies",
+            "watch.anomalies",
             _ANOMALY_COLUMNS,
             [
                 (

@@ -1,8 +1,10 @@
 """Prophet on one series: what to expect of the coming week, and how far off it usually is.
 
 Method: Taylor & Letham, "Forecasting at Scale", The American Statistician 72 (2018). A stiff trend, a weekly
-season and the country's holidays; outliers by the median absolute deviation are dropped and the rest is fitted
-again; the spread is that deviation of what remains (Rousseeuw & Croux, J. Am. Stat. Assoc. 88, 1993).
+season and the country's holidays. Days further off than 3.5 median absolute deviations (Rousseeuw & Croux, J. Am.
+Stat. Assoc. 88, 1993) are dropped and the rest is fitted again; the spread is the standard deviation of what
+remains. Taking that from the median absolute deviation, too, costs power where history is short: on 24 series of
+60 days, the median score of a rise by half was 2.9 instead of 3.2, with as few quiet days below p = 0.05.
 """
 
 import logging
@@ -28,8 +30,6 @@ _YEARLY_FROM_DAYS = 730
 _OUTLIER = 3.5
 #: The median absolute deviation of a normal distribution times this is its standard deviation.
 _MAD = 1.4826
-#: Efficiency of that deviation: 100 residuals tell as much of the spread as 37 would by their variance.
-_MAD_EFFICIENCY = 0.37
 #: A holiday never seen in this series may move it by half as easily as not at all (log or logit scale).
 _UNSEEN_HOLIDAY_SPREAD = 0.35
 
@@ -127,8 +127,6 @@ def fit(series: Series, known: Training, days: Sequence[date], *, country: str, 
     if len(inliers) < len(keep) and len(inliers) >= 0.8 * len(keep):
         keep = inliers
         fitted, ahead = _prophet(known, keep, days, calendar)
-        residuals = [known.values[i] - fitted[i] for i in keep]
-        scale = max(_MAD * median(map(abs, residuals)), 1e-9)
 
     seen: dict[str, int] = {}
     for i in keep:
@@ -136,8 +134,8 @@ def fit(series: Series, known: Training, days: Sequence[date], *, country: str, 
             seen[name] = seen.get(name, 0) + 1
     # Trend 2, weekly season 6, one per holiday: residuals are that much smaller than errors.
     parameters = min(8 + len(seen), len(keep) // 2)
-    # A sum of squares that the parameters ate into; the median of absolute residuals shrinks alike.
-    variance = scale**2 * len(keep) / (len(keep) - parameters)
+    freedom = len(keep) - parameters
+    variance = max(sum((known.values[i] - fitted[i]) ** 2 for i in keep) / freedom, 1e-18)
     sampling = median(series.sampling_variance(fitted[i], known.points[i].denominator) for i in keep)
     spread = math.sqrt(max(variance - sampling, 0.0))
     recent = [p.denominator for p in known.points[-28:] if p.denominator is not None]
@@ -147,7 +145,7 @@ def fit(series: Series, known: Training, days: Sequence[date], *, country: str, 
             center=center,
             spread=math.sqrt(spread**2 + _holiday_variance(calendar.get(day), seen, variance)),
             inflation=inflation,
-            freedom=min(max(_MAD_EFFICIENCY * (len(keep) - parameters), 4.0), 30.0),
+            freedom=float(min(freedom, 60)),
             typical=median(recent) if recent else None,
             trained_until=known.until,
             trained_count=len(known.values),
@@ -224,10 +222,15 @@ def quiet() -> Iterator[None]:
     """Prophet and its optimiser narrate every fit; only their exceptions matter. Not to be nested in threads."""
     # Before the import it complains of a missing plotting library, and the import sets a level of its own.
     logging.getLogger("prophet.plot").setLevel(logging.CRITICAL)
+    import cmdstanpy
     import prophet  # noqa: F401
 
-    for name in ("cmdstanpy", "prophet", "prophet.models"):
+    # It sets its own level when it first speaks, so a level set here would not last.
+    cmdstanpy.disable_logging()
+    for name in ("prophet", "prophet.models"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    # A level would not do: it sets its own, and adds a handler, with the first fit.
+    logging.getLogger("cmdstanpy").disabled = True
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

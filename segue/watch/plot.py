@@ -82,15 +82,23 @@ def plot_series(con: Connection, kpi: str, slice_: str, *, as_of: datetime | Non
     return _draw(shown, kpi=kpi, title=title, marked=marked, subtitle=subtitle)
 
 
-def plot_overview(con: Connection, *, as_of: datetime | None = None, days: int = 35, most: int = 30) -> bytes:
+def plot_overview(
+    con: Connection,
+    *,
+    as_of: datetime | None = None,
+    days: int = 35,
+    most: int = 30,
+    ids: Sequence[str] | None = None,
+) -> bytes:
     """PNG with a row per disturbed series and a bar per anomaly, coloured by severity.
 
     Args:
         days: how far back it looks.
         most: at most this many series; the most severe are kept.
+        ids: only these anomalies.
     """
     last = _cap(date.max, as_of)
-    found = [a for a in anomalies(con) if a.first_date <= last]
+    found = [a for a in anomalies(con, ids=ids) if a.first_date <= last]
     ends = [a.last_date for a in found]
     if has_table(con, "watch", "series"):
         judged = con.execute("select max(last_judged_date) from watch.series").fetchall()

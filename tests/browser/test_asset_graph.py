@@ -12,7 +12,18 @@ from segue.settings import Settings
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
-GROUPS = ["ingestion", "staging", "identity", "intermediate", "marts", "segments", "clusters", "kpis", "watch", "alerts"]
+GROUPS = [
+    "ingestion",
+    "staging",
+    "identity",
+    "intermediate",
+    "marts",
+    "segments",
+    "clusters",
+    "kpis",
+    "watch",
+    "alerts",
+]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +40,8 @@ def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         # Containers have no sandbox for a browser of root.
         started = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+            executable_path=CHROMIUM,
+            args=["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"],
         )
         yield started
         started.close()
@@ -55,7 +67,15 @@ def test_the_asset_graph_opens_without_a_load_error(url: str, page: Page, tmp_pa
 
 def test_sensors_and_schedules_are_on_by_default(url: str, page: Page) -> None:
     page.goto(f"{url}/automation")
-    for name in ("new_files", "edited_sql", "anomalies", "failures", "automation", "nightly_refresh", "nightly_maintenance"):
+    for name in (
+        "new_files",
+        "edited_sql",
+        "anomalies",
+        "failures",
+        "automation",
+        "nightly_refresh",
+        "nightly_maintenance",
+    ):
         row = page.locator("div", has=page.get_by_text(name, exact=True)).last
         expect(row).to_be_visible()
     switches = page.get_by_role("switch")

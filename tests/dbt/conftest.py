@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -111,10 +112,10 @@ class Lab:
             con.executemany(f"insert into temp.arriving values ({', '.join(['?'] * 17)})", rows)
             con.execute("insert into raw.events from temp.arriving")
 
-    def stitch(self, as_of: datetime, *, refused: Collection[str] = ()) -> None:
-        """Write identity.identifiers from raw.events; accounts that are `refused` belong to nobody."""
+    def stitch(self, as_of: datetime, *, refused: Collection[str] = (), alone: Collection[str] = ()) -> None:
+        """Write identity.identifiers. Accounts that are `refused` belong to nobody; those `alone` link nothing."""
         with self.warehouse.write("identity") as con:
-            stitch(con, to_warehouse(as_of), refused)
+            stitch(con, to_warehouse(as_of), refused, alone)
 
     def dbt(
         self,
@@ -174,15 +175,17 @@ class Lab:
                 """
             ).fetchall()
             skipped = {
-            "intermediate.int_touched_people",
-            "intermediate.rebuild_queue",
-            "segments.memberships",
-            "segments.evaluations",
-        }
-            return {name: con.execute(f"from {name} order by all").fetchall() for (name,) in names if name not in skipped}
+                "intermediate.int_touched_people",
+                "intermediate.rebuild_queue",
+                "segments.memberships",
+                "segments.evaluations",
+            }
+            return {
+                name: con.execute(f"from {name} order by all").fetchall() for (name,) in names if name not in skipped
+            }
 
 
-def stitch(con: Connection, as_of: datetime, refused: Collection[str]) -> None:
+def stitch(con: Connection, as_of: datetime, refused: Collection[str], alone: Collection[str]) -> None:
     """Identity, as simply as can be: connected identifiers are one person, who keeps the oldest id."""
     messages = con.execute(
         """
@@ -203,12 +206,15 @@ def stitch(con: Connection, as_of: datetime, refused: Collection[str]) -> None:
     for happened, received_at, user_id, anonymous_id, device_id, previous_id in messages:
         occurred_at = min(happened, received_at)
         found = [("user_id", user_id), ("anonymous_id", anonymous_id), ("device_id", device_id)]
-        nodes = [(kind, value) for kind, value in [*found, ("anonymous_id", previous_id)] if value not in (None, *refused)]
+        nodes = [
+            (kind, value) for kind, value in [*found, ("anonymous_id", previous_id)] if value not in (None, *refused)
+        ]
         for node in nodes:
             parents.setdefault(node, node)
             first, last, heard = seen.get(node, (occurred_at, occurred_at, received_at))
             seen[node] = (min(first, occurred_at), max(last, occurred_at), min(heard, received_at))
-        for left, right in zip(nodes, nodes[1:], strict=False):
+        linking = [node for node in nodes if node[1] not in alone]
+        for left, right in pairwise(linking):
             parents[root(left)] = root(right)
     components: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for node in parents:
@@ -276,7 +282,11 @@ def built(make_lab: Callable[[], Lab]) -> tuple[Lab, Outcome]:
             steps: list[dict[str, Any]] = [
                 {"type": "page", "name": "Home", "context": {"library": {"name": "analytics.js"}}},
                 {"event": "Signed In", "user_id": f"u{person}"},
-                {"event": "Order Completed", "user_id": f"u{person}", "properties": {"revenue": 10, "category": "hats"}},
+                {
+                    "event": "Order Completed",
+                    "user_id": f"u{person}",
+                    "properties": {"revenue": 10, "category": "hats"},
+                },
             ]
             for minute, step in enumerate(steps):
                 moment = at + timedelta(minutes=minute)

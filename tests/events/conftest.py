@@ -1,14 +1,14 @@
 """What the tests of events share."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from segue.settings import Settings
-from segue.warehouse import Warehouse
+from segue.warehouse import Connection, Warehouse
 
 Message = Callable[..., dict[str, Any]]
 Write = Callable[[str, Sequence[Any]], Path]
@@ -53,7 +53,8 @@ def write(settings: Settings) -> Write:
         path = settings.landing_zone / name
         path.parent.mkdir(parents=True, exist_ok=True)
         raw = [
-            line if isinstance(line, bytes) else (line if isinstance(line, str) else json.dumps(line)).encode() for line in lines
+            line if isinstance(line, bytes) else (line if isinstance(line, str) else json.dumps(line)).encode()
+            for line in lines
         ]
         path.write_bytes(b"".join(line + b"\n" for line in raw))
         return path
@@ -62,11 +63,15 @@ def write(settings: Settings) -> Write:
 
 
 @pytest.fixture
-def query(warehouse: Warehouse) -> Query:
-    """Ask the warehouse, on a connection of its own."""
+def query(warehouse: Warehouse) -> Iterator[Query]:
+    """Ask the warehouse; each question sees what is committed by then."""
+    held: list[Connection] = []
 
     def ask(text: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        with warehouse.read() as con:
-            return con.execute(text, list(parameters)).fetchall()
+        if not held:
+            held.append(warehouse.connect())
+        return held[0].execute(text, list(parameters)).fetchall()
 
-    return ask
+    yield ask
+    for con in held:
+        con.close()

@@ -38,7 +38,11 @@ def warehouse(settings: Settings, tmp_path: Path) -> Warehouse:
 
 CASES = [
     ({"order_id": "o", "revenue": 1}, None, []),
-    ({"order_id": "o", "revenue": 1.5, "count": -2, "gift wrap": True, "currency": "EUR", "items": [], "x": {}}, None, []),
+    (
+        {"order_id": "o", "revenue": 1.5, "count": -2, "gift wrap": True, "currency": "EUR", "items": [], "x": {}},
+        None,
+        [],
+    ),
     ({"order_id": "o", "revenue": 1, "count": None, "currency": None, "level": 2}, None, []),
     ({"order_id": "o", "revenue": 18446744073709551616}, None, []),
     (None, "missing_property", ["order_id"]),
@@ -57,7 +61,9 @@ def test_properties_are_held_to_their_contract(warehouse, message, write, query,
     write("one.ndjson", [message(n, event="Order Completed", properties=case[0]) for n, case in enumerate(CASES)])
     ingest(warehouse, as_of=as_of)
     loaded = {row[0] for row in query("select message_id from raw.events")}
-    refused = {line: (reason, detail) for line, reason, detail in query("select line, reason, detail from raw.quarantine")}
+    refused = {
+        line: (reason, detail) for line, reason, detail in query("select line, reason, detail from raw.quarantine")
+    }
     for number, (_, reason, words) in enumerate(CASES):
         if reason is None:
             assert f"m-{number}" in loaded
@@ -68,7 +74,10 @@ def test_properties_are_held_to_their_contract(warehouse, message, write, query,
 
 
 def test_an_event_without_contract_may_bring_anything(warehouse, message, write, as_of) -> None:
-    write("one.ndjson", [message(1, event="It's new", properties={"x": [1]}), message(2, event="It's new", properties=None)])
+    write(
+        "one.ndjson",
+        [message(1, event="It's new", properties={"x": [1]}), message(2, event="It's new", properties=None)],
+    )
     assert ingest(warehouse, as_of=as_of).loaded == 2
 
 
@@ -80,10 +89,22 @@ def test_an_event_without_contract_may_bring_anything(warehouse, message, write,
         ("event: A\ndescription: b\n", ["lacks `owner`", "add `owner"]),
         ("description: b\nowner: c\n", ["event: Order Completed"]),
         ("event: A\ntype: page\ndescription: b\nowner: c\n", ["either"]),
-        ("event: A\ndescription: b\nowner: c\nproperties:\n  x:\n    type: strin\n", ["line 6", "strin", "did you mean `string`"]),
-        ("event: A\ndescription: b\nowner: c\nproperties:\n  x: {type: string, requird: true}\n", ["line 5", "did you mean `required`"]),
-        ("event: A\ndescription: b\nowner: c\nproperties:\n  x: {type: string, required: perhaps}\n", ["line 5", "true or false"]),
-        ("event: A\ndescription: b\nowner: c\nproperties:\n  x: {type: string}\n  x: {type: string}\n", ["line 6", "twice"]),
+        (
+            "event: A\ndescription: b\nowner: c\nproperties:\n  x:\n    type: strin\n",
+            ["line 6", "strin", "did you mean `string`"],
+        ),
+        (
+            "event: A\ndescription: b\nowner: c\nproperties:\n  x: {type: string, requird: true}\n",
+            ["line 5", "did you mean `required`"],
+        ),
+        (
+            "event: A\ndescription: b\nowner: c\nproperties:\n  x: {type: string, required: perhaps}\n",
+            ["line 5", "true or false"],
+        ),
+        (
+            "event: A\ndescription: b\nowner: c\nproperties:\n  x: {type: string}\n  x: {type: string}\n",
+            ["line 6", "twice"],
+        ),
         ("event: A\ndescription: b\nowner: c\nproperties: [x]\n", ["line 4", "mapping"]),
         ("event: A\ndescription: b\nowner: c\nproperties:\n  x: {type: string, allowed: []}\n", ["line 5", "no value"]),
         ("event: A\ndescription: b\nowner: c\nproperties:\n  x: {type: object, allowed: [a]}\n", ["line 5", "object"]),
@@ -108,7 +129,8 @@ def test_two_contracts_for_one_event_are_refused(tmp_path: Path) -> None:
 def test_the_shipped_contracts_know_the_vocabulary_and_its_personal_data() -> None:
     contracts = {contract.name: contract for contract in load_contracts(SHIPPED)}
     assert {
-        "Signed Up", "Signed In", "Signed Out", "Onboarding Completed", "Product Viewed", "Product Added", "Checkout Started",
+        "Signed Up", "Signed In", "Signed Out", "Onboarding Completed", "Product Viewed", "Product Added",
+        "Checkout Started",
         "Order Completed", "Search Performed", "Premium Feature Used", "Subscription Started", "Subscription Cancelled",
     } <= set(contracts)  # fmt: skip
     assert {item.name for item in contracts["identify"].properties if item.pii} == {"email", "name"}

@@ -31,14 +31,19 @@ def test_every_packing_is_read_by_its_content(warehouse, settings, message, quer
     (zone / "plain.log").write_bytes(_text(message(n) for n in range(5)))
     (zone / "mark.json").write_bytes(b"\xef\xbb\xbf" + _text(message(n) for n in range(5, 10)))
     (zone / "segment-logs/source/1769904000000/a.gz").write_bytes(gzip.compress(halves[0]) + gzip.compress(halves[1]))
-    (zone / "b.zst").write_bytes(zstandard.compress(_text(message(n) for n in range(20, 25))) + zstandard.compress(_text([message(25)])))
-    (zone / "no-line-end").write_bytes(_text([message(26)]).rstrip() )
+    (zone / "b.zst").write_bytes(
+        zstandard.compress(_text(message(n) for n in range(20, 25))) + zstandard.compress(_text([message(25)]))
+    )
+    (zone / "no-line-end").write_bytes(_text([message(26)]).rstrip())
     (zone / "windows.ndjson").write_bytes(_text([message(27)]).replace(b"\n", b"\r\n") + b"\r\n \n\n")
     text = zone / "x.ndjson"
     text.write_bytes(_text(message(n) for n in range(28, 30)))
     with duckdb.connect(":memory:") as con:
         con.execute(f"copy (from read_json('{text}')) to '{zone}/c.parquet'")
-        con.execute(f"copy (select * replace (properties::json::varchar as properties) from read_json('{text}')) to '{zone}/d.parquet'")
+        con.execute(
+            f"copy (select * replace (properties::json::varchar as properties) from read_json('{text}')) "
+            f"to '{zone}/d.parquet'"
+        )
     report = ingest(warehouse, as_of=as_of)
     assert (report.read, report.loaded, report.duplicates) == (34, 30, 4)
     assert {row[0] for row in query("select message_id from raw.events")} == {f"m-{n}" for n in range(30)}
@@ -52,7 +57,9 @@ def test_a_parquet_file_alone_gives_the_same_as_its_ndjson(warehouse, settings, 
     with duckdb.connect(":memory:") as con:
         con.execute(f"copy (from read_json('{text}')) to '{settings.landing_zone}/c.parquet'")
     ingest(warehouse, as_of=as_of)
-    (row,) = query("select timestamp, received_at, properties::varchar, context::varchar from raw.events where message_id = 'm-1'")
+    (row,) = query(
+        "select timestamp, received_at, properties::varchar, context::varchar from raw.events where message_id = 'm-1'"
+    )
     assert [str(value) for value in row] == [
         "2026-02-01 10:00:01", "2026-02-01 10:00:02", '{"feature":"export"}', '{"library":{"name":"test"}}',
     ]  # fmt: skip
@@ -75,17 +82,23 @@ def test_of_a_truncated_file_the_good_lines_are_loaded_and_the_rest_is_shown(
 
 
 def test_a_corrupt_gzip_is_named_and_its_good_lines_are_loaded(warehouse, settings, message, query, as_of) -> None:
-    packed = bytearray(gzip.compress(_text(message(n, properties={"feature": os.urandom(40).hex()}) for n in range(5000))))
+    packed = bytearray(
+        gzip.compress(_text(message(n, properties={"feature": os.urandom(40).hex()}) for n in range(5000)))
+    )
     middle = len(packed) // 2
     packed[middle : middle + 400] = b"\xff" * 400
     (settings.landing_zone / "bad.gz").write_bytes(packed)
     report = ingest(warehouse, as_of=as_of)
     assert report.read == report.loaded + report.duplicates + report.quarantined_count
     assert report.loaded > 1000
-    assert query("select count(*) from raw.quarantine where reason = 'truncated_file' and detail like '%gzip data is corrupt%'") == [(1,)]
+    assert query(
+        "select count(*) from raw.quarantine where reason = 'truncated_file' and detail like '%gzip data is corrupt%'"
+    ) == [(1,)]
 
 
-def test_broken_lines_are_quarantined_with_the_place_and_the_others_are_loaded(warehouse, message, write, query, as_of) -> None:
+def test_broken_lines_are_quarantined_with_the_place_and_the_others_are_loaded(
+    warehouse, message, write, query, as_of
+) -> None:
     cases = [
         (b'{"type": "track", "event": "x', "broken_json", "not JSON"),
         (b'[{"type": "track"}]', "broken_json", "an array"),
@@ -190,7 +203,9 @@ def test_a_file_that_grows_while_we_watch_is_left_for_the_next_time(settings, me
     assert ingest(patient, as_of=as_of).loaded == 1
 
 
-def test_a_file_that_changes_while_it_is_read_is_not_read_half(warehouse, settings, message, write, query, as_of, monkeypatch) -> None:
+def test_a_file_that_changes_while_it_is_read_is_not_read_half(
+    warehouse, settings, message, write, query, as_of, monkeypatch
+) -> None:
     write("a.ndjson", [message(1)])
     path = write("b.ndjson", [message(2)])
     write("c.ndjson", [message(3)])
@@ -240,15 +255,22 @@ def test_the_fingerprint_follows_what_waits_and_survives_a_restart(warehouse, se
     assert fingerprint() == ""
 
 
-def test_small_files_share_a_transaction_and_keep_their_own_ledger(warehouse, message, write, query, as_of, monkeypatch) -> None:
+def test_small_files_share_a_transaction_and_keep_their_own_ledger(
+    warehouse, message, write, query, as_of, monkeypatch
+) -> None:
     for number in range(20):
         write(f"{number:02d}.ndjson", [message(number * 10 + n) for n in range(3)] + ["{"])
     chunks = []
     load = Loader.load
-    monkeypatch.setattr(Loader, "load", lambda self, chunk, *rest: (chunks.append(len(chunk.lines)), load(self, chunk, *rest)))
+    monkeypatch.setattr(
+        Loader, "load", lambda self, chunk, *rest: (chunks.append(len(chunk.lines)), load(self, chunk, *rest))
+    )
     report = ingest(warehouse, as_of=as_of)
     assert chunks == [80]
     assert [(one.read, one.loaded, one.quarantined) for one in report.files] == [(4, 3, 1)] * 20
-    ledger = query("select l.load_id, l.read_count, count(e.load_id) from raw.loads as l join raw.events as e using (load_id) group by all order by all")
+    ledger = query(
+        "select l.load_id, l.read_count, count(e.load_id) from raw.loads as l "
+        "join raw.events as e using (load_id) group by all order by all"
+    )
     assert ledger == [(number, 4, 3) for number in range(1, 21)]
     assert query("select min(line), max(line) from raw.quarantine") == [(4, 4)]

@@ -36,9 +36,9 @@ def test_every_row_of_ecom_comes_in_and_a_second_import_adds_nothing(warehouse, 
     fields = load_mapping(EXAMPLE / "mapping.yaml")
     first = import_file(warehouse, file, fields, as_of=as_of)
     assert (first.read, first.loaded, first.quarantined_count) == (31_106, 31_106, 0)
-    assert query("select count(*), count(distinct message_id), count(distinct user_id), count(distinct event) from raw.events") == [
-        (31_106, 31_106, 600, 19)
-    ]
+    assert query(
+        "select count(*), count(distinct message_id), count(distinct user_id), count(distinct event) from raw.events"
+    ) == [(31_106, 31_106, 600, 19)]
     with gzip.open(file, "rt") as table:
         names, *rows = (line.rstrip("\n").split(",") for line in table)
     expected = sorted((row[0], row[2], row[3], row[1], row[4], row[5]) for row in rows)
@@ -54,7 +54,9 @@ def test_every_row_of_ecom_comes_in_and_a_second_import_adds_nothing(warehouse, 
         assert accounting(con).holds
 
 
-def test_equal_rows_are_as_many_events_and_a_copy_of_the_file_adds_nothing(warehouse, tmp_path, mapping, query, as_of) -> None:
+def test_equal_rows_are_as_many_events_and_a_copy_of_the_file_adds_nothing(
+    warehouse, tmp_path, mapping, query, as_of
+) -> None:
     fields = mapping(SIMPLE)
     rows = "who,what,at,n\n" + "ann,click,2026-01-01 10:00:00,1\n" * 3 + "bob,click,2026-01-01 10:00:00,1\n"
     (tmp_path / "a.csv").write_text(rows)
@@ -65,7 +67,10 @@ def test_equal_rows_are_as_many_events_and_a_copy_of_the_file_adds_nothing(wareh
     (tmp_path / "a.csv").write_text(rows + "ann,click,2026-01-01 10:00:00,1\n")
     changed = mapping(SIMPLE + "rename: {click: Button Clicked}\n")
     assert import_file(warehouse, tmp_path / "a.csv", changed, as_of=as_of).loaded == 1
-    assert query("select event, count(*) from raw.events group by event order by event") == [("Button Clicked", 1), ("click", 4)]
+    assert query("select event, count(*) from raw.events group by event order by event") == [
+        ("Button Clicked", 1),
+        ("click", 4),
+    ]
 
 
 def test_a_mapping_says_types_names_constants_and_times(warehouse, tmp_path, mapping, query, as_of) -> None:
@@ -110,7 +115,8 @@ def test_tables_of_every_kind_can_be_imported(warehouse, tmp_path, mapping, quer
     path = tmp_path / f"t.{suffix}"
     with duckdb.connect(":memory:") as con:
         con.execute(
-            f"copy (select 'u' || range as who, 'click' as what, timestamp '2026-01-01 10:00:00' + range * interval 1 hour as at, "
+            f"copy (select 'u' || range as who, 'click' as what, "
+            f"timestamp '2026-01-01 10:00:00' + range * interval 1 hour as at, "
             f"range as n, range > 1 as big from range(3)) to '{path}'"
         )
     assert import_file(warehouse, path, mapping(SIMPLE + "properties: rest\n"), as_of=as_of).loaded == 3
@@ -120,11 +126,13 @@ def test_tables_of_every_kind_can_be_imported(warehouse, tmp_path, mapping, quer
     assert import_file(warehouse, path, mapping(SIMPLE), as_of=as_of).loaded == 0
 
 
-def test_rows_that_are_no_events_are_quarantined_and_come_in_after_a_fix(warehouse, tmp_path, mapping, query, as_of) -> None:
+def test_rows_that_are_no_events_are_quarantined_and_come_in_after_a_fix(
+    warehouse, tmp_path, mapping, query, as_of
+) -> None:
     (tmp_path / "t.csv").write_text("who,what,at\nann,click,31/01/2026\n,click,2026-01-01\nbob,,2026-01-01\n")
     report = import_file(warehouse, tmp_path / "t.csv", mapping(SIMPLE), as_of=as_of)
     assert report.quarantined == {"bad_timestamp": 1, "missing_ids": 1, "missing_property": 1}
-    assert ("line 1: `timestamp` is \"31/01/2026\"; write ISO 8601, e.g. 2026-01-31T12:00:00Z",) in [
+    assert ('line 1: `timestamp` is "31/01/2026"; write ISO 8601, e.g. 2026-01-31T12:00:00Z',) in [
         (detail.replace("originalTimestamp", "timestamp"),) for (detail,) in query("select detail from raw.quarantine")
     ]
     fixed = mapping(SIMPLE + 'timestamp: {format: "%d/%m/%Y"}\n')
@@ -141,7 +149,10 @@ def test_a_dry_run_shows_what_would_come_and_writes_nothing(settings, tmp_path, 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("columns: {user_id: whom, event: what, timestamp: at}", ["line 1", "no column `whom`", "did you mean `who`", "who, what, at, n"]),
+        (
+            "columns: {user_id: whom, event: what, timestamp: at}",
+            ["line 1", "no column `whom`", "did you mean `who`", "who, what, at, n"],
+        ),
         (SIMPLE + "properties: [n,\n  size]", ["line 3", "no column `size`", "who, what, at, n"]),
         (SIMPLE + "context: {device.type: gadget}", ["line 2", "no column `gadget`"]),
         ("columns: {event: what, timestamp: at}", ["line 1", "user_id", "anonymous_id"]),
@@ -168,7 +179,12 @@ def test_a_table_that_cannot_be_read_is_told(warehouse, tmp_path, mapping, as_of
     (tmp_path / "latin.csv").write_bytes("who,what,at\nbj\xf6rn,click,2026-01-01\n".encode("latin-1") * 3)
     (tmp_path / "t.parquet").write_bytes(b"no parquet")
     (tmp_path / "t.ndjson").write_text('{"who": "ann", \n')
-    for name, words in (("latin.csv", "UTF-8"), ("t.parquet", "t.parquet"), ("t.ndjson", "t.ndjson"), ("none.csv", "does not exist|No such")):
+    for name, words in (
+        ("latin.csv", "UTF-8"),
+        ("t.parquet", "t.parquet"),
+        ("t.ndjson", "t.ndjson"),
+        ("none.csv", "does not exist|No such"),
+    ):
         with pytest.raises(BadInputError, match=words):
             import_file(warehouse, tmp_path / name, mapping(SIMPLE), as_of=as_of)
 

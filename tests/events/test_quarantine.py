@@ -10,7 +10,13 @@ from segue.events import accounting, ingest, list_quarantined, replay, show_quar
 from segue.settings import Settings
 from segue.warehouse import Warehouse
 
-CONTRACT = "event: {event}\ndescription: d\nowner: o@example.com\nproperties:\n  size: {{type: {type}, required: {required}}}\n"
+CONTRACT = """\
+event: {event}
+description: d
+owner: o@example.com
+properties:
+  size: {{type: {type}, required: {required}}}
+"""
 
 
 @pytest.fixture
@@ -32,7 +38,10 @@ def warehouse(settings: Settings, tmp_path: Path, contract) -> Warehouse:
 
 def test_a_fixed_contract_lets_messages_in_exactly_once(warehouse, contract, message, write, query, as_of) -> None:
     sizes = [1, "2", 3.5, None, "5"]
-    lines = [message(n, event="Measured", properties={"size": size} if size is not None else {}) for n, size in enumerate(sizes)]
+    lines = [
+        message(n, event="Measured", properties={"size": size} if size is not None else {})
+        for n, size in enumerate(sizes)
+    ]
     write("one.ndjson", [*lines, "{broken", lines[1]])
     report = ingest(warehouse, as_of=as_of)
     assert report.quarantined == {"broken_json": 1, "missing_property": 1, "wrong_type": 4}
@@ -47,7 +56,7 @@ def test_a_fixed_contract_lets_messages_in_exactly_once(warehouse, contract, mes
     assert second.remaining == {"broken_json": 1, "missing_property": 1, "wrong_type": 1}
     assert query("select properties->>'size' from raw.events order by message_id") == [("1",), ("2",), ("5",)]
     assert query("select detail from raw.quarantine where reason = 'wrong_type' and replayed_at is null") == [
-        ("line 3: `size` of `Measured` is number 3.5, the contract says string; see Measured.yml line for `size`",)
+        ("line 3: `size` of `Measured` is number 3.5, the contract says string; see `size` in Measured.yml",)
     ]
     third = replay(warehouse, as_of=as_of)
     assert (third.tried, third.loaded, third.duplicates) == (3, 0, 0)
@@ -68,7 +77,14 @@ def test_replayed_events_come_in_a_load_of_their_own(warehouse, contract, messag
 
 
 def test_replay_can_be_limited_to_a_reason_or_to_ids(warehouse, contract, message, write, query, as_of) -> None:
-    write("one.ndjson", [message(1, event="Measured"), message(2, event="Measured"), message(3, event="Measured", properties={"size": "x"})])
+    write(
+        "one.ndjson",
+        [
+            message(1, event="Measured"),
+            message(2, event="Measured"),
+            message(3, event="Measured", properties={"size": "x"}),
+        ],
+    )
     ingest(warehouse, as_of=as_of)
     contract(type="string", required="false")
     with warehouse.read() as con:
@@ -100,7 +116,9 @@ def test_the_quarantine_shows_the_original_text(warehouse, message, write, as_of
     assert (listed.payload, listed.file, listed.line) == (text, "one.ndjson", 1)
 
 
-def test_a_replay_that_dies_leaves_everything_as_it_was(warehouse, contract, message, write, query, as_of, monkeypatch) -> None:
+def test_a_replay_that_dies_leaves_everything_as_it_was(
+    warehouse, contract, message, write, query, as_of, monkeypatch
+) -> None:
     from segue.events import quarantine
 
     write("one.ndjson", [message(1, event="Measured")])

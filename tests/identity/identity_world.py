@@ -1,6 +1,6 @@
 """Messages, what staging makes of them, and the rules of identity written once more, plainly and slowly."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -30,13 +30,15 @@ class Message:
     anonymous: str | None = None
     device: str | None = None
     email: str | None = None
-    previous: str | None = None  # an alias message
+    previous: str | None = None  # an alias message of an anonymous id
+    account: str | None = None  # an alias message of another user_id
     late: int = 0  # minutes between its happening and its arrival
 
     def identifiers(self) -> list[Key]:
         pairs = {"user_id": self.user, "anonymous_id": self.anonymous, "device_id": self.device, "email": self.email}
         found = [(kind, value) for kind, value in pairs.items() if value is not None]
-        return found + ([("anonymous_id", self.previous)] if self.previous else [])
+        found += [("anonymous_id", self.previous)] if self.previous else []
+        return found + ([("user_id", self.account)] if self.account else [])
 
     def links(self) -> list[tuple[Key, Key, str]]:
         user, anonymous = ("user_id", self.user), ("anonymous_id", self.anonymous)
@@ -47,12 +49,18 @@ class Message:
             (device, anonymous, "device"),
             (email, user if self.user else anonymous, "email"),
             (("anonymous_id", self.previous), user, "alias"),
+            (("user_id", self.account), user, "alias"),
         ]
-        return [(a, b, rule) for a, b, rule in pairs if a[1] is not None and b[1] is not None]
+        return [(a, b, rule) for a, b, rule in pairs if a[1] is not None and b[1] is not None and a != b]
 
 
-def staged(messages: Iterable[Message]) -> tuple[pa.Table, pa.Table]:
-    """What staging.stg_identifiers and staging.stg_links hold after these messages."""
+def staged(messages: Iterable[Message], when_is: Callable[[int], datetime] | None = None) -> tuple[pa.Table, pa.Table]:
+    """What staging.stg_identifiers and staging.stg_links hold after these messages.
+
+    Args:
+        when_is: naive UTC from the numbers in the messages; None: as in `at`.
+    """
+    naive = when_is or globals()["naive"]
     times: dict[Key, list[tuple[int, int]]] = {}
     links: dict[tuple[Key, Key, str], list[tuple[int, int, str]]] = {}
     for number, m in enumerate(messages):
@@ -168,7 +176,8 @@ def plainly(
             continue
         link = (row["left_value"], row["right_value"], row["rule"])
         users = [any(kind == "user_id" for kind, _ in c.members) for c in (a, b)]
-        if all(users) and row["rule"] != "alias":
+        is_stated = row["rule"] == "alias" and row["left_type"] == row["right_type"] == "user_id"
+        if all(users) and not is_stated:
             refused.append((*link, "different_user_ids"))
             if row["rule"] == "device":
                 shared.add(row["left_value"])

@@ -139,8 +139,8 @@ def test_a_survivor_that_was_a_member_keeps_its_own_stay(con: Connection) -> Non
 
 def test_merges_in_a_row_end_at_the_last_survivor(con: Connection) -> None:
     put(con, 1, {"a": ["c"]}, [segment("a")])
-    put(con, 2, {"a": ["a"]}, [segment("a")], merges={("c", "b"), ("b", "a")})
-    assert [(r[1], r[5]) for r in ledger(con) if r[3] == "merged"] == [("a", "merged from c"), ("c", "merged into a")]
+    put(con, 2, {"a": ["z"]}, [segment("a")], merges={("c", "b"), ("b", "z")})
+    assert [(r[1], r[5]) for r in ledger(con) if r[3] == "merged"] == [("c", "merged into z"), ("z", "merged from c")]
 
 
 def test_an_evaluation_before_a_merge_shows_the_two_people_apart(con: Connection) -> None:

@@ -17,14 +17,18 @@ with days as (
     {%- endif %}
 ),
 
-people as (select * from {{ ref('person_features') }}),
+people as (select person_id, first_seen_at from {{ ref('person_features') }}),
 
-sessions as (select * from {{ ref('sessions') }}),
+sessions as (
+    select person_id, started_at, platform, channel
+    from {{ ref('sessions') }}
+    where {{ not_before('started_at', first_day, delay) }}
+),
 
 active_days as (
     select distinct person_id, date
     from {{ ref('int_person_days') }}
-    where {{ not_before('cast(date as timestamp) + ' ~ delay, first_day) }}
+    where {{ not_before('date', first_day, delay) }}
 ),
 
 -- Everybody who was new so many days before one of the days, with where their first visit came from.

@@ -1,23 +1,45 @@
 {{ config(materialized='incremental', incremental_strategy='append') }}
 
 {%- set mark = high_water_mark(this) %}
+{%- set paths = {
+    'context': {
+        'device_id': 'device.id',
+        'device_type': 'device.type',
+        'os_name': 'os.name',
+        'library_name': 'library.name',
+        'campaign_medium': 'campaign.medium',
+        'analytics_consent': 'consent.categoryPreferences.analytics',
+        'location_country': 'location.country',
+        'context_path': 'page.path',
+        'context_email': 'traits.email',
+    },
+    'traits': {'traits_email': 'email', 'traits_country': 'country'},
+    'properties': {'properties_path': 'path', 'category': 'category', 'revenue': 'revenue'},
+} %}
 
 with messages as (
     {{ unread(source('raw', 'events'), mark) }}
 ),
 
-known as (
+received as (
     select
         *,
-        {{ json_text('context', 'device.id') }} as device_id,
-        {{ json_text('context', 'device.type') }} as device_type,
-        {{ json_text('context', 'os.name') }} as os_name,
-        {{ json_text('context', 'library.name') }} as library_name,
-        {{ json_text('context', 'campaign.medium') }} as campaign_medium,
-        coalesce({{ json_text('traits', 'email') }}, {{ json_text('context', 'traits.email') }}) as email,
-        {{ json_text('context', 'consent.categoryPreferences.analytics') }} as analytics_consent
+        {%- for column, names in paths.items() %}
+        {{ json_texts(column, names.values() | list) }} as {{ column }}_texts{{ ',' if not loop.last }}
+        {%- endfor %}
     from messages
     where received_at <= {{ as_of() }}
+),
+
+known as (
+    select
+        *
+        {%- for column, names in paths.items() %}
+        {%- for name in names %},
+        {{ json_text_at(column ~ '_texts', loop.index) }} as {{ name }}
+        {%- endfor %}
+        {%- endfor %}
+    from received
 )
 
 select
@@ -32,7 +54,7 @@ select
     nullif(trim(previous_id), '') as previous_id,
     nullif(trim(group_id), '') as group_id,
     device_id,
-    {{ sha256_hex('lower(email)') }} as email_hash,
+    {{ sha256_hex('lower(coalesce(traits_email, context_email))') }} as email_hash,
     case
         when lower(library_name) like '%analytics.js%' or lower(library_name) like '%javascript%' then 'web'
         when lower(device_type) in ('ios', 'android') then lower(device_type)
@@ -43,10 +65,10 @@ select
         when type = 'page' or library_name is not null or os_name is not null then 'web'
     end as platform,
     lower(coalesce(campaign_medium, 'direct')) as channel,
-    upper(coalesce({{ json_text('context', 'location.country') }}, {{ json_text('traits', 'country') }})) as country,
-    coalesce({{ json_text('context', 'page.path') }}, {{ json_text('properties', 'path') }}) as page_path,
-    {{ json_text('properties', 'category') }} as category,
-    {{ json_money('properties', 'revenue') }} as revenue,
+    upper(coalesce(location_country, traits_country)) as country,
+    coalesce(context_path, properties_path) as page_path,
+    category,
+    {{ money('revenue') }} as revenue,
     coalesce(lower(analytics_consent) <> 'false', true) as has_analytics_consent,
     properties,
     traits,

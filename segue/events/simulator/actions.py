@@ -113,19 +113,17 @@ def _some(counts: Ints, kind: int, place: tuple[float, float], rng: np.random.Ge
     return _Part(visit, kind, rng.uniform(*place, len(visit)))
 
 
-def _account_parts(
-    people: People, state: State, visits: Visits, day: int, rng: np.random.Generator
-) -> list[_Part]:
+def _account_parts(people: People, state: State, visits: Visits, day: int, rng: np.random.Generator) -> list[_Part]:
     u = rng.random((3, len(visits)))
     signs_in, signs_up = visits.signs_in, visits.signs_up
     place = np.where(visits.held_by_other, _TAKES_OVER, _SIGNS_IN)
-    onboards = _once(people, visits, visits.has_user & ~state.is_onboarded[visits.person], people.onboarding, day)
+    onboards = _once(visits, visits.has_user & ~state.is_onboarded[visits.person], people.onboarding, day)
     state.is_onboarded[visits.person[onboards]] = True
-    subscribes = _once(people, visits, visits.has_user & ~state.is_subscribed[visits.person], people.subscription, day)
+    subscribes = _once(visits, visits.has_user & ~state.is_subscribed[visits.person], people.subscription, day)
     subscribes &= ~state.has_cancelled[visits.person]
     state.is_subscribed[visits.person[subscribes]] = True
     leaving = np.where(people.churn < NEVER, people.churn - _CANCELS_WITHIN_DAYS, NEVER)
-    cancels = _once(people, visits, visits.has_user & state.is_subscribed[visits.person] & ~subscribes, leaving, day)
+    cancels = _once(visits, visits.has_user & state.is_subscribed[visits.person] & ~subscribes, leaving, day)
     state.is_subscribed[visits.person[cancels]] = False
     state.has_cancelled[visits.person[cancels]] = True
     in_team = people.team[visits.person] >= 0
@@ -143,7 +141,7 @@ def _account_parts(
     ]
 
 
-def _once(people: People, visits: Visits, able: Flags, due: Ints, day: int) -> Flags:
+def _once(visits: Visits, able: Flags, due: Ints, day: int) -> Flags:
     """The first able visit of each person for whom the day has come."""
     candidates = np.flatnonzero(able & (due[visits.person] <= day))
     chosen = np.zeros(len(visits), dtype=np.bool_)
@@ -187,11 +185,15 @@ def _behaviour_parts(
 def _details(kind: Ints, archetype: Ints, rng: np.random.Generator) -> Ints:
     """Which page, product, query …: the index that the row's kind needs."""
     u = rng.random(len(kind))
-    sizes = {SEARCHED: QUERIES, PREMIUM: FEATURES, SIGNED_IN: SIGN_IN_METHODS, SIGNED_UP: SIGN_IN_METHODS, CANCELLED: CANCEL_REASONS}
+    sizes = {
+        SEARCHED: QUERIES, PREMIUM: FEATURES, SIGNED_IN: SIGN_IN_METHODS, SIGNED_UP: SIGN_IN_METHODS,
+        CANCELLED: CANCEL_REASONS,
+    }  # fmt: skip
     detail = np.zeros(len(kind), dtype=np.int64)
     for one, choices in sizes.items():
         detail = np.where(kind == one, (u * len(choices)).astype(np.int64), detail)
-    detail = np.where(kind == PAGE, np.minimum(np.searchsorted(np.cumsum(PAGE_WEIGHTS), u), len(PAGE_WEIGHTS) - 1), detail)
+    page = np.minimum(np.searchsorted(np.cumsum(PAGE_WEIGHTS), u), len(PAGE_WEIGHTS) - 1)
+    detail = np.where(kind == PAGE, page, detail)
     # Products are ascending by price: a taste is a bell around a place in that order.
     taste = (_of(archetype, "priciness") + rng.normal(0, 0.18, len(kind))) * len(PRODUCTS)
     is_product = (kind == VIEWED) | (kind == ADDED)

@@ -73,9 +73,13 @@ def _disturbed(count: int, taken: set[int], rng: np.random.Generator) -> tuple[i
     """Outage and promotion: two free days, some days apart."""
     if count < _SHORTEST_DISTURBED:
         return None, None
-    free = [d for d in range(max(count - _RECENT_DAYS, count // 2), count - _QUIET_DAYS) if d not in taken]
-    pairs = [(a, b) for a in free for b in free if abs(a - b) >= 3]
-    if not pairs:
+    recent = range(max(count - _RECENT_DAYS, count // 2), count - _QUIET_DAYS)
+    for distance in (2, 1):  # from a holiday: days next to it would be taken for one disturbance
+        free = [d for d in recent if all(abs(d - holiday) >= distance for holiday in taken)]
+        pairs = [(a, b) for a in free for b in free if abs(a - b) >= 3]
+        if pairs:
+            break
+    else:
         return None, None
     outage, promotion = pairs[int(rng.integers(len(pairs)))]
     return outage, promotion

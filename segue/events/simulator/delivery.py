@@ -1,6 +1,6 @@
 """How messages reach us: with delay, wrong clocks, twice, broken, or not at all."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -42,7 +42,10 @@ _WITH_PROPERTIES = (SEARCHED, VIEWED, ADDED, CHECKOUT, ORDERED, PREMIUM)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deliveries:
-    """One entry per message that reaches us before the end of the history. Milliseconds; `row` is into the actions."""
+    """One entry per message that reaches us before the end of the history, in the order in which they are received.
+
+    Times are milliseconds; `row` is into the actions.
+    """
 
     row: Ints
     original: Ints  # by the clock of the client
@@ -59,9 +62,21 @@ class Deliveries:
     def __len__(self) -> int:
         return len(self.row)
 
+    def part(self, which: slice) -> "Deliveries":
+        """Some of the messages."""
+        arrays = {f.name: getattr(self, f.name)[which] for f in fields(self) if f.name != "lost_count"}
+        return Deliveries(**arrays, lost_count=0)
+
 
 def deliver(
-    calendar: Calendar, people: People, visits: Visits, actions: Actions, day: int, rng: np.random.Generator, *, text: bool
+    calendar: Calendar,
+    people: People,
+    visits: Visits,
+    actions: Actions,
+    day: int,
+    rng: np.random.Generator,
+    *,
+    text: bool,
 ) -> Deliveries:
     """Draw the fate of each message of the day.
 
@@ -87,6 +102,7 @@ def deliver(
         lost = int((swallowed & arrives).sum())
         arrives &= ~swallowed
     row = np.flatnonzero(arrives)
+    row = row[np.argsort(received[row], kind="stable")]
     return Deliveries(
         row=row,
         original=(actions.occurred + error)[row],

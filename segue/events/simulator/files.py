@@ -40,6 +40,8 @@ _SCHEMA = pa.schema([(name, pa.string()) for name in (*_TEXTS, *_OBJECTS)])
 class DayFile(Protocol):
     """A file that takes messages."""
 
+    count: int  # messages written so far
+
     def write(self, line: bytes) -> int:
         """Add one message; its line (or row), from 1."""
 
@@ -48,14 +50,14 @@ class _Lines:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._waiting: list[bytes] = []
-        self._count = 0
+        self.count = 0
 
     def write(self, line: bytes) -> int:
         self._waiting.append(line)
-        self._count += 1
+        self.count += 1
         if len(self._waiting) >= _LINES_AT_ONCE:
             self.flush()
-        return self._count
+        return self.count
 
     def flush(self) -> None:
         if self._waiting:
@@ -69,17 +71,17 @@ class _Rows:
     def __init__(self, path: Path) -> None:
         self._writer = pq.ParquetWriter(path, _SCHEMA, compression="zstd")
         self._waiting: list[dict[str, str]] = []
-        self._count = 0
+        self.count = 0
 
     def write(self, line: bytes) -> int:
         message = orjson.loads(line)
         self._waiting.append(
             message | {name: orjson.dumps(message[name]).decode() for name in _OBJECTS if name in message}
         )
-        self._count += 1
+        self.count += 1
         if len(self._waiting) >= 10 * _LINES_AT_ONCE:
             self.flush()
-        return self._count
+        return self.count
 
     def flush(self) -> None:
         if self._waiting:

@@ -1,6 +1,7 @@
 """Rows to messages of the Segment spec, as bytes of JSON."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -70,8 +71,20 @@ _EVENTS = {
     CANCELLED: "Subscription Cancelled",
 }
 
+#: The end of the context of a message from a web page.
+_PAGE_CONTEXT = tuple(
+    b"," + orjson.dumps({"page": {"path": path, "url": _SITE + path}})[1:-1] + b"}" for _, path, _ in PAGES
+)
+
 #: The required property that a broken message lacks, or has with this wrong value.
-_MISSING = {SEARCHED: "query", VIEWED: "product_id", ADDED: "category", CHECKOUT: "currency", ORDERED: "order_id", PREMIUM: "feature"}
+_MISSING = {
+    SEARCHED: "query",
+    VIEWED: "product_id",
+    ADDED: "category",
+    CHECKOUT: "currency",
+    ORDERED: "order_id",
+    PREMIUM: "feature",
+}
 _WRONG: dict[int, tuple[str, Any]] = {
     SEARCHED: ("result_count", "many"),
     VIEWED: ("price", "12,90"),
@@ -82,14 +95,18 @@ _WRONG: dict[int, tuple[str, Any]] = {
 }
 
 
-def texts_of(moments: Ints) -> list[str]:
-    """ISO 8601 in UTC with milliseconds."""
-    stamps: list[str] = np.datetime_as_string(moments.astype("datetime64[ms]")).tolist()
-    return [f"{text}Z" for text in stamps]
+#: Naive datetimes are UTC, and are written so.
+_OPTIONS = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
 
-class DayMessages:
-    """The messages of a day, made one at a time."""
+def moments_of(milliseconds: Ints) -> list[datetime]:
+    """Naive UTC."""
+    moments: list[datetime] = milliseconds.astype("datetime64[ms]").tolist()
+    return moments
+
+
+class Messages:
+    """Some messages of a day, made one at a time."""
 
     def __init__(
         self, people: People, visits: Visits, actions: Actions, deliveries: Deliveries, rng: np.random.Generator
@@ -103,39 +120,34 @@ class DayMessages:
         self._quantity: list[int] = actions.quantity[row].tolist()
         self._has_user: list[bool] = actions.has_user[row].tolist()
         self._breakage: list[int] = deliveries.breakage.tolist()
-        self._original = texts_of(deliveries.original)
-        self._sent = texts_of(deliveries.sent)
-        self._received = texts_of(deliveries.received)
-        self._timestamp = texts_of(deliveries.timestamp)
+        self._original = moments_of(deliveries.original)
+        self._sent = moments_of(deliveries.sent)
+        self._received = moments_of(deliveries.received)
+        self._timestamp = moments_of(deliveries.timestamp)
         self._ids = rng.bytes(16 * len(row)).hex()
-        # Per visit, made when its first message is.
+        # Per visit, made when they are first needed.
         self._context: dict[int, bytes] = {}
         self._who: dict[int, tuple[str, str]] = {}
         self._person: list[int] = visits.person.tolist()
         self._device: list[int] = visits.device.tolist()
+        self._is_web: list[bool] = (people.platform[visits.device] == WEB).tolist()
 
     def message_id(self, i: int) -> str:
-        text = self._ids[32 * i : 32 * i + 32]
-        return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
+        return self._ids[32 * i : 32 * i + 32]
 
     def line(self, i: int) -> bytes:
         """The message as one line of JSON, broken if it is to be."""
-        line = orjson.dumps(self._message(i))
+        line = orjson.dumps(self._message(i), option=_OPTIONS)
         return line[: len(line) * 3 // 5] if self._breakage[i] == BROKEN_JSON else line
 
-    def line_again(self, i: int, *, sent: str, received: str, timestamp: str) -> bytes:
-        """The same message, delivered at another time."""
-        return orjson.dumps(self._message(i) | {"timestamp": timestamp, "sentAt": sent, "receivedAt": received})
-
-    def forget(self, visit: int) -> None:
-        """Nothing more comes from this visit."""
-        self._context.pop(visit, None)
-        self._who.pop(visit, None)
+    def line_again(self, i: int, *, sent: datetime, received: datetime, timestamp: datetime) -> bytes:
+        """The same message, delivered at another time (naive UTC)."""
+        times = {"timestamp": timestamp, "sentAt": sent, "receivedAt": received}
+        return orjson.dumps(self._message(i) | times, option=_OPTIONS)
 
     def _message(self, i: int) -> dict[str, Any]:
         visit, kind, breakage = self._visit[i], self._kind[i], self._breakage[i]
-        device = self._device[visit]
-        is_web = self._people.platform[device] == WEB
+        is_web = self._is_web[visit]
         user_id, anonymous_id = self._known(visit)
         message: dict[str, Any] = {"messageId": self.message_id(i), "type": "track"}
         if kind == PAGE:
@@ -149,8 +161,7 @@ class DayMessages:
                 message["userId"] = user_id
         context = self._context.get(visit) or self._open(visit)
         if is_web:
-            path = PAGES[self._detail[i]][1] if kind == PAGE else "/"
-            context = b'%b,"page":{"path":"%b","url":"%b%b"}}' % (context[:-1], path.encode(), _SITE.encode(), path.encode())
+            context = context[:-1] + _PAGE_CONTEXT[self._detail[i] if kind == PAGE else 0]
         message["context"] = orjson.Fragment(context)
         self._fill(message, i, visit, kind, is_web=is_web)
         message["timestamp"] = self._timestamp[i]

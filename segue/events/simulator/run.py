@@ -5,19 +5,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from segue.clock import to_warehouse
 from segue.errors import BadInputError
-from segue.events.simulator.actions import draw_actions
+from segue.events.simulator.actions import Actions, draw_actions
 from segue.events.simulator.days import Calendar, plan_days
 from segue.events.simulator.delivery import BREAKAGES, Deliveries, deliver
 from segue.events.simulator.files import DayFile, FileFormat, cannot_write, day_file, prepare_folders
-from segue.events.simulator.messages import DayMessages, texts_of
+from segue.events.simulator.messages import Messages, moments_of
 from segue.events.simulator.people import draw_people
 from segue.events.simulator.truth import (
     IdentifierTruth,
@@ -27,13 +25,16 @@ from segue.events.simulator.truth import (
     write_people,
     write_summary,
 )
-from segue.events.simulator.visits import State, draw_visits
+from segue.events.simulator.visits import State, Visits, draw_visits
+
+#: So many messages are Python objects at a time.
+_AT_ONCE = 20_000
 
 #: Called after each day with: days done, days in all, lines written so far.
 Progress = Callable[[int, int, int], None]
 
-#: A day that comes before this has nothing in common with the spec's clocks.
-_EARLIEST = datetime(2001, 1, 1)
+#: No history begins before this: messages from before 2000 are refused, and some clocks are a year late.
+_EARLIEST = datetime(2001, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +128,7 @@ def _check(*, people: int, days: int, seed: int, until: datetime) -> None:
         raise BadInputError(f"seed is {seed}", fix="use a seed of 0 or more")
     if people >= 1 << 24:
         raise BadInputError(f"people is {people:,}", fix=f"simulate fewer than {1 << 24:,}")
-    if (to_warehouse(until) - _EARLIEST).days < days:
+    if (until - _EARLIEST).days < days:
         raise BadInputError(
             f"{days:,} days before {until:%Y-%m-%d} is before {_EARLIEST.year}", fix="simulate fewer days, or end later"
         )
@@ -141,9 +142,25 @@ def _disk(out: Path) -> Iterator[None]:
         raise cannot_write(out, error) from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Day:
+    visits: Visits
+    actions: Actions
+    deliveries: Deliveries
+    rng: np.random.Generator
+
+
 class _Run:
     def __init__(
-        self, calendar: Calendar, events: Path, truth: Path, *, people: int, days: int, seed: int, file_format: FileFormat
+        self,
+        calendar: Calendar,
+        events: Path,
+        truth: Path,
+        *,
+        people: int,
+        days: int,
+        seed: int,
+        file_format: FileFormat,
     ) -> None:
         self._calendar, self._events, self._truth = calendar, events, truth
         self._seed, self._days, self._format = seed, days, file_format
@@ -167,8 +184,7 @@ class _Run:
                 deliveries = deliver(self._calendar, self._people, visits, actions, day, rng, text=text)
                 identifiers.see(visits, actions, deliveries)
                 self._count(deliveries)
-                messages = DayMessages(self._people, visits, actions, deliveries, rng)
-                self._write_day(day, messages, actions.visit[deliveries.row], deliveries, notes)
+                self._write_day(day, _Day(visits, actions, deliveries, rng), notes)
                 if progress is not None:
                     progress(day + 1, self._calendar.count, self._counts["lines"])
         identifiers.write(self._truth / "identifiers.parquet", self._people)
@@ -188,61 +204,44 @@ class _Run:
             happened = whole & (deliveries.timestamp >= begin) & (deliveries.timestamp < end)
             self._on_day[day] += int(happened.sum())
 
-    def _write_day(
-        self, day: int, messages: DayMessages, visit: Any, deliveries: Deliveries, notes: MessageTruth
-    ) -> None:
+    def _write_day(self, index: int, day: "_Day", notes: MessageTruth) -> None:
         """The file of the day: what it received, in that order; the rest waits."""
-        end = self._calendar.start(day + 1)
-        if not self._anything_before(end, deliveries):
-            return self._write_rows(None, "", end, messages, visit, deliveries, notes)
-        name = f"{self._calendar.date(day)}.{self._format.value}"
+        end = self._calendar.start(index + 1)
+        waits = bool(self._waiting) and self._waiting[0].received < end
+        if not waits and not (day.deliveries.received < end).any():
+            return self._write_messages(None, "", end, day, notes)
+        name = f"{self._calendar.date(index)}.{self._format.value}"
         with day_file(self._events / name, self._format) as file:
-            self._write_rows(file, name, end, messages, visit, deliveries, notes)
+            self._write_messages(file, name, end, day, notes)
+            self._counts["lines"] += file.count
         self._counts["files"] += 1
         self._counts["bytes"] += (self._events / name).stat().st_size
 
-    def _anything_before(self, end: int, deliveries: Deliveries) -> bool:
-        waits = bool(self._waiting) and self._waiting[0].received < end
-        return waits or bool((deliveries.received < end).any())
-
-    def _write_rows(
-        self,
-        file: DayFile | None,
-        name: str,
-        end: int,
-        messages: DayMessages,
-        visit: Any,
-        deliveries: Deliveries,
-        notes: MessageTruth,
-    ) -> None:
-        order = np.argsort(deliveries.received, kind="stable").tolist()
-        received, copies = deliveries.received.tolist(), deliveries.copy_received.tolist()
-        is_noted = ((deliveries.breakage > 0) | deliveries.is_late | deliveries.has_wrong_clock).tolist()
-        visits: list[int] = visit.tolist()
-        left = np.bincount(visit, minlength=1).tolist()
-        for i in order:
-            arrival = received[i]
-            line = messages.line(i)
-            about = self._about(i, messages, deliveries) if is_noted[i] else ()
-            if arrival < end:
-                assert file is not None
-                self._arrive(file, name, arrival, notes)
-                number = file.write(line)
-                self._counts["lines"] += 1
-                for message_id, kind, reason, delay in about:
-                    notes.note(message_id, kind, reason, name, number, arrival, delay)
-            else:
-                self._wait(arrival, line, about)
-            if copies[i]:
-                self._copy(i, line, messages, deliveries)
-            left[visits[i]] -= 1
-            if not left[visits[i]]:
-                messages.forget(visits[i])
+    def _write_messages(self, file: DayFile | None, name: str, end: int, day: "_Day", notes: MessageTruth) -> None:
+        waiting = self._waiting
+        for begin in range(0, len(day.deliveries), _AT_ONCE):
+            part = day.deliveries.part(slice(begin, begin + _AT_ONCE))
+            messages = Messages(self._people, day.visits, day.actions, part, day.rng)
+            is_noted = ((part.breakage > 0) | part.is_late | part.has_wrong_clock).tolist()
+            for i, (arrival, copy) in enumerate(zip(part.received.tolist(), part.copy_received.tolist(), strict=True)):
+                line = messages.line(i)
+                about = self._about(i, messages, part) if is_noted[i] else ()
+                if arrival < end:
+                    assert file is not None
+                    if waiting and waiting[0].received <= arrival:
+                        self._arrive(file, name, arrival, notes)
+                    number = file.write(line)
+                    for message_id, kind, reason, delay in about:
+                        notes.note(message_id, kind, reason, name, number, arrival, delay)
+                else:
+                    self._wait(arrival, line, about)
+                if copy:
+                    self._copy(i, line, messages, part)
         if file is not None:
             self._arrive(file, name, end - 1, notes)
 
     def _about(
-        self, i: int, messages: DayMessages, deliveries: Deliveries
+        self, i: int, messages: Messages, deliveries: Deliveries
     ) -> tuple[tuple[str, str, str | None, int | None], ...]:
         """What the truth says about a message: every kind that it is."""
         message_id = messages.message_id(i)
@@ -252,13 +251,13 @@ class _Run:
         flags = (("late", deliveries.is_late[i]), ("wrong_clock", deliveries.has_wrong_clock[i]))
         return tuple((message_id, kind, None, delay) for kind, is_it in flags if is_it)
 
-    def _copy(self, i: int, line: bytes, messages: DayMessages, deliveries: Deliveries) -> None:
+    def _copy(self, i: int, line: bytes, messages: Messages, deliveries: Deliveries) -> None:
         """The same message once more: the same bytes soon after, or sent anew much later."""
         arrival = int(deliveries.copy_received[i])
         if deliveries.copy_is_later[i]:
             shift = arrival - int(deliveries.received[i])
             moments = np.array([int(deliveries.sent[i]) + shift, arrival, int(deliveries.timestamp[i])], dtype=np.int64)
-            sent, received, timestamp = texts_of(moments)
+            sent, received, timestamp = moments_of(moments)
             line = messages.line_again(i, sent=sent, received=received, timestamp=timestamp)
         self._wait(arrival, line, ((messages.message_id(i), "duplicate", None, None),))
 
@@ -271,7 +270,6 @@ class _Run:
         while self._waiting and self._waiting[0].received <= until:
             item = heapq.heappop(self._waiting)
             number = file.write(item.line)
-            self._counts["lines"] += 1
             for message_id, kind, reason, delay in item.notes:
                 notes.note(message_id, kind, reason, name, number, item.received, delay)
 

@@ -146,7 +146,13 @@ def _accounts(people: People, state: State, person: Ints, day: int) -> tuple[Fla
 
 
 def _sign_ins(
-    people: People, state: State, person: Ints, device: Ints, signs_up: Flags, has_account: Flags, rng: np.random.Generator
+    people: People,
+    state: State,
+    person: Ints,
+    device: Ints,
+    signs_up: Flags,
+    has_account: Flags,
+    rng: np.random.Generator,
 ) -> tuple[Flags, Flags, Flags, Flags, Ints]:
     """Play the visits of each device in order; what a visit finds is what the one before left."""
     u = rng.random((4, len(person)))
@@ -198,11 +204,11 @@ def _channel(archetype: Ints, rng: np.random.Generator) -> Ints:
     weights = np.array([a.channels for a in ARCHETYPES], dtype=np.float64)
     chances = np.cumsum(weights / weights.sum(axis=1, keepdims=True), axis=1)
     chosen: Ints = (rng.random(len(archetype))[:, None] > chances[archetype]).sum(axis=1)
-    return np.minimum(chosen, weights.shape[1] - 1)
+    last: Ints = np.minimum(chosen, weights.shape[1] - 1)
+    return last
 
 
 def is_mobile(people: People, visits: Visits) -> Flags:
     """Whether each visit is on a phone or tablet."""
     flags: Flags = people.platform[visits.device] != WEB
     return flags
-

@@ -51,7 +51,7 @@ ARCHETYPES = (
         onboarded_share=0.8, second_kind_share=0.5, channels=(6, 4, 0, 1, 0, 1),
     ),
     Archetype(
-        name="power_users", share=0.14, weekday_visits=3.1, weekend_visits=1.6,
+        name="power_users", share=0.14, weekday_visits=3.3, weekend_visits=1.7,
         hours=((0.35, 8.5, 1.2), (0.3, 13.5, 1.6), (0.35, 19.0, 1.6)),
         mobile_share=0.4, pages=0.9, searches=0.15, views=0.5, order_probability=0.04, basket_lines=1.3,
         top_quantity=1, priciness=0.5, premium_uses=1.5, trial_probability=0.5, subscribed_share=0.92,
@@ -96,7 +96,8 @@ PREMIUM_PRICE = 12.0
 FEATURES = ("price_alerts", "wish_list_sync", "style_advisor", "early_access")
 QUERIES = (
     "lamp", "desk", "rain jacket", "sale", "coffee", "backpack", "wool socks", "tent", "gift for dad", "headphones",
-    "rug 160x230", "kettle", "running shoes", "plant pot", "notebook", "bike light", "pillow", "discount", "mug", "scarf",
+    "rug 160x230", "kettle", "running shoes", "plant pot", "notebook", "bike light", "pillow", "discount", "mug",
+    "scarf",
 )  # fmt: skip
 CANCEL_REASONS = ("too expensive", "not used enough", "missing a feature", "switched to another shop")
 
@@ -125,12 +126,29 @@ PAGES = (
 )
 PAGE_WEIGHTS = (0.25, 0.3, 0.2, 0.05, 0.08, 0.05, 0.07)
 
+#: device.type, device.model, os.name, os.version
 MODELS = {
-    WEB: (("desktop", "Chrome", "Windows", "11"), ("desktop", "Firefox", "Linux", "6.8"), ("desktop", "Safari", "macOS", "15.2")),
-    IOS: (("ios", "iPhone16,1", "iOS", "18.2"), ("ios", "iPhone14,5", "iOS", "17.6"), ("ios", "iPad13,4", "iPadOS", "18.1")),
-    ANDROID: (("android", "Pixel 8", "Android", "15"), ("android", "SM-S921B", "Android", "14"), ("android", "CPH2581", "Android", "14")),
+    WEB: (
+        ("desktop", "Chrome", "Windows", "11"),
+        ("desktop", "Firefox", "Linux", "6.8"),
+        ("desktop", "Safari", "macOS", "15.2"),
+    ),
+    IOS: (
+        ("ios", "iPhone16,1", "iOS", "18.2"),
+        ("ios", "iPhone14,5", "iOS", "17.6"),
+        ("ios", "iPad13,4", "iPadOS", "18.1"),
+    ),
+    ANDROID: (
+        ("android", "Pixel 8", "Android", "15"),
+        ("android", "SM-S921B", "Android", "14"),
+        ("android", "CPH2581", "Android", "14"),
+    ),
 }
-LIBRARIES = {WEB: ("analytics.js", "2.11.1"), IOS: ("analytics-swift", "1.5.11"), ANDROID: ("analytics-kotlin", "1.16.3")}
+LIBRARIES = {
+    WEB: ("analytics.js", "2.11.1"),
+    IOS: ("analytics-swift", "1.5.11"),
+    ANDROID: ("analytics-kotlin", "1.16.3"),
+}
 
 FIRST_NAMES = (
     "Ada", "Bruno", "Clara", "Dario", "Elif", "Femi", "Greta", "Hugo", "Ines", "Jonas", "Kaori", "Liam", "Mara", "Nils",
@@ -152,6 +170,6 @@ BROKEN_SIGN_IN_SHARE = 0.01
 
 # ── Disturbed days ──────────────────────────────────────────────────────────────────────────────────────────────
 HOLIDAY_VISITS = 0.5  # times as many visits as on another day
-PROMOTION_VISITS = 1.3
-PROMOTION_ORDERS = 2.8  # times the probability of an order
+PROMOTION_VISITS = 1.5
+PROMOTION_ORDERS = 5.0  # times the probability of an order, up to 0.9
 OUTAGE_SHARE = 0.82  # of the visits of the day: what was sent from them was lost

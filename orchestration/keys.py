@@ -1,0 +1,13 @@
+"""Assets that more than one file speaks of."""
+
+import dagster as dg
+
+LANDING = dg.AssetKey(["landing"])
+EVENTS = dg.AssetKey(["raw", "events"])
+TOUCHED = dg.AssetKey(["intermediate", "int_touched_people"])
+TRANSITIONS = dg.AssetKey(["segments", "transitions"])
+MEMBERSHIPS = dg.AssetKey(["segments", "memberships"])
+EVALUATIONS = dg.AssetKey(["segments", "evaluations"])
+DAILY = dg.AssetKey(["kpis", "daily"])
+ANOMALIES = dg.AssetKey(["watch", "anomalies"])
+ANNOUNCEMENTS = dg.AssetKey(["alerts", "announcements"])

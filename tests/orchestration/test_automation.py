@@ -1,0 +1,156 @@
+"""What Dagster rebuilds by itself: what was edited and what depends on it, and nothing else."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pytest
+
+EDITED = dg.AssetKey(["segments", "power_users"])
+MEMBERSHIPS = dg.AssetKey(["segments", "memberships"])
+DAILY = dg.AssetKey(["kpis", "daily"])
+
+#: What tells people is not automated: a sensor knows whether there is anything to tell.
+SILENT = {dg.AssetKey(["alerts", "announcements"])}
+
+
+def requested(result: dg.EvaluateAutomationConditionsResult) -> set[dg.AssetKey]:
+    return {r.key for r in result.results if isinstance(r.key, dg.AssetKey) and result.get_num_requested(r.key)}
+
+
+def edited(defs: dg.Definitions, key: dg.AssetKey) -> dg.Definitions:
+    """The graph as it is after the SQL of one asset was edited."""
+    assets = [
+        a.map_asset_specs(lambda s: s.replace_attributes(code_version="edited") if s.key == key else s)
+        if isinstance(a, dg.AssetsDefinition) and key in a.keys
+        else a
+        for a in defs.assets or []
+    ]
+    return dg.Definitions(
+        assets=assets, jobs=defs.jobs, schedules=defs.schedules, sensors=defs.sensors, resources=defs.resources
+    )
+
+
+def downstream(defs: dg.Definitions, key: dg.AssetKey) -> set[dg.AssetKey]:
+    graph = defs.resolve_asset_graph()
+    found: set[dg.AssetKey] = set()
+    waiting = [key]
+    while waiting:
+        children = graph.get(waiting.pop()).child_keys - found
+        found |= children
+        waiting += children
+    return found
+
+
+def build(defs: dg.Definitions, instance: dg.DagsterInstance, keys: set[dg.AssetKey]) -> None:
+    """As if a run had built these assets, upstream first, and their checks had passed."""
+    graph = defs.resolve_asset_graph()
+    for level in graph.toposorted_asset_keys_by_level:
+        for key in sorted(set(level) & keys):
+            days = graph.get(key).partitions_def
+            partition = days.get_last_partition_key() if days is not None else None
+            instance.report_runless_asset_event(dg.AssetMaterialization(asset_key=key, partition=partition))
+            for check in graph.get_check_keys_for_assets({key}):
+                instance.report_runless_asset_event(
+                    dg.AssetCheckEvaluation(asset_key=key, check_name=check.name, passed=True)
+                )
+
+
+def rounds(
+    defs: dg.Definitions, instance: dg.DagsterInstance, cursor: Any
+) -> list[set[dg.AssetKey]]:
+    """What is asked for, tick by tick, when everything asked for is built, until nothing is."""
+    found: list[set[dg.AssetKey]] = []
+    for _ in range(10):
+        result = dg.evaluate_automation_conditions(defs, instance, cursor=cursor)
+        cursor = result.cursor
+        if not requested(result):
+            return found
+        found.append(requested(result))
+        build(defs, instance, found[-1])
+    raise AssertionError(f"automation does not come to rest: {found}")
+
+
+@pytest.fixture
+def built(defs: dg.Definitions) -> Iterator[dg.DagsterInstance]:
+    """An instance in which everything has just been built."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        build(defs, instance, set(defs.resolve_asset_graph().materializable_asset_keys))
+        yield instance
+
+
+def test_after_a_refresh_nothing_is_left_to_do(defs: dg.Definitions, instance: dg.DagsterInstance) -> None:
+    assert rounds(defs, instance, None) == []
+
+
+def test_an_edited_segment_is_rebuilt_with_what_depends_on_it_and_nothing_else(
+    defs: dg.Definitions, built: dg.DagsterInstance
+) -> None:
+    before = dg.evaluate_automation_conditions(defs, built)
+    assert requested(before) == set()
+    asked = rounds(edited(defs, EDITED), built, before.cursor)
+    assert {EDITED, MEMBERSHIPS} <= asked[0], "the segment and its history go together"
+    assert set().union(*asked) == {EDITED} | (downstream(defs, EDITED) - SILENT)
+    assert sum(DAILY in tick for tick in asked) == 1, "and each once"
+    assert dg.AssetKey(["marts", "sessions"]) not in set().union(*asked)
+    assert dg.AssetKey(["segments", "inactive_72h"]) not in set().union(*asked)
+
+
+def test_of_what_belongs_to_a_day_only_the_newest_day_is_rebuilt(
+    defs: dg.Definitions, built: dg.DagsterInstance
+) -> None:
+    before = dg.evaluate_automation_conditions(defs, built)
+    after = dg.evaluate_automation_conditions(edited(defs, DAILY), built, cursor=before.cursor)
+    assert after.get_num_requested(DAILY) == 1
+
+
+def stand_in(
+    defs: dg.Definitions, key: dg.AssetKey, *deps: dg.AssetsDefinition, fails: bool = False
+) -> dg.AssetsDefinition:
+    """An asset of that key, with its checks, which pass."""
+    names = [check.name for check in defs.resolve_asset_graph().get_check_keys_for_assets({key})]
+
+    @dg.asset(key=key, deps=deps, check_specs=[dg.AssetCheckSpec(name, asset=key) for name in names])
+    def made() -> dg.MaterializeResult:
+        if fails:
+            raise dg.Failure("a mistake in the SQL")
+        return dg.MaterializeResult(
+            check_results=[dg.AssetCheckResult(check_name=name, asset_key=key, passed=True) for name in names]
+        )
+
+    return made
+
+
+def test_a_segment_that_could_not_be_built_does_not_hold_up_the_history(
+    defs: dg.Definitions, built: dg.DagsterInstance
+) -> None:
+    """A run has built one segment and failed at another, so it never came to the memberships it had planned."""
+    before = dg.evaluate_automation_conditions(defs, built)
+    good = stand_in(defs, EDITED)
+    bad = stand_in(defs, dg.AssetKey(["segments", "inactive_72h"]), fails=True)
+    run = [good, bad, stand_in(defs, MEMBERSHIPS, good, bad)]
+    assert not dg.materialize(run, instance=built, raise_on_error=False).success
+    assert MEMBERSHIPS in requested(dg.evaluate_automation_conditions(defs, built, cursor=before.cursor))
+
+
+def test_what_failed_is_tried_once_more_and_then_waits_for_a_person(
+    defs: dg.Definitions, built: dg.DagsterInstance
+) -> None:
+    links, identifiers = dg.AssetKey(["staging", "stg_links"]), dg.AssetKey(["identity", "identifiers"])
+    before = dg.evaluate_automation_conditions(defs, built)
+    good = stand_in(defs, links)
+    bad = stand_in(defs, identifiers, good, fails=True)
+    assert not dg.materialize([good, bad], instance=built, raise_on_error=False).success
+    once = dg.evaluate_automation_conditions(defs, built, cursor=before.cursor)
+    assert identifiers in requested(once)
+    assert not dg.materialize([stand_in(defs, identifiers, fails=True)], instance=built, raise_on_error=False).success
+    assert identifiers not in requested(dg.evaluate_automation_conditions(defs, built, cursor=once.cursor))
+
+
+def test_a_run_with_a_clock_of_its_own_sets_nothing_off(defs: dg.Definitions, built: dg.DagsterInstance) -> None:
+    before = dg.evaluate_automation_conditions(defs, built)
+    excursion = stand_in(defs, dg.AssetKey(["marts", "person_features"]))
+    dg.materialize([excursion], instance=built, tags={"segue/as_of": "2026-01-01T00:00:00+00:00"})
+    assert requested(dg.evaluate_automation_conditions(defs, built, cursor=before.cursor)) == set()
+    dg.materialize([excursion], instance=built)
+    assert requested(dg.evaluate_automation_conditions(defs, built, cursor=before.cursor)) != set()

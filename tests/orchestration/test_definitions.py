@@ -1,0 +1,72 @@
+"""The graph as it is loaded."""
+
+import dagster as dg
+import pytest
+
+KNOWN_SOURCES = {"landing"}
+
+
+def test_the_graph_loads(defs: dg.Definitions) -> None:
+    dg.Definitions.validate_loadable(defs)
+
+
+def test_every_upstream_key_is_ours(defs: dg.Definitions) -> None:
+    nodes = defs.resolve_asset_graph().asset_nodes
+    assert {n.key.to_user_string() for n in nodes if not n.is_materializable} == KNOWN_SOURCES
+
+
+def test_every_dbt_model_is_an_asset_of_its_own(defs: dg.Definitions) -> None:
+    from orchestration.project import PROJECT
+
+    keys = {n.key.to_user_string() for n in defs.resolve_asset_graph().asset_nodes}
+    assert {model.relation.replace(".", "/") for model in PROJECT.models} <= keys
+
+
+def test_the_flow_is_that_of_the_design(defs: dg.Definitions) -> None:
+    graph = defs.resolve_asset_graph()
+
+    def upstream(key: str) -> set[str]:
+        found: set[dg.AssetKey] = set()
+        waiting = [dg.AssetKey.from_user_string(key)]
+        while waiting:
+            parents = graph.get(waiting.pop()).parent_keys - found
+            found |= parents
+            waiting += parents
+        return {k.to_user_string() for k in found}
+
+    chain = ["landing", "raw/events", "staging/stg_events", "identity/identifiers", "marts/sessions"]
+    chain += ["marts/person_features", "segments/power_users", "segments/memberships", "kpis/daily", "watch/anomalies"]
+    assert set(chain) <= upstream("alerts/announcements")
+    for above, below in zip(chain, chain[1:], strict=False):
+        assert above in upstream(below), (above, below)
+    assert "marts/person_features" in upstream("clusters/assignments")
+
+
+def test_the_graph_reads_well(defs: dg.Definitions) -> None:
+    for node in defs.resolve_asset_graph().asset_nodes:
+        name = node.key.to_user_string()
+        assert node.group_name != "default", name
+        assert node.owners, name
+        assert node.kinds, name
+        assert node.description, name
+
+
+def test_dbt_tests_are_asset_checks(defs: dg.Definitions) -> None:
+    names = {key.name for key in defs.resolve_asset_graph().asset_check_keys}
+    assert any(name.startswith("is_key_") for name in names)
+    assert {"read_is_accounted_for", "no_giant_person", "fold_of_transitions", "exclusive_groups_hold"} <= names
+
+
+@pytest.mark.parametrize("key", ["segments/evaluations", "kpis/daily", "kpis/conversion"])
+def test_what_belongs_to_a_day_is_partitioned_by_day(key: str, defs: dg.Definitions) -> None:
+    node = defs.resolve_asset_graph().get(dg.AssetKey.from_user_string(key))
+    assert isinstance(node.partitions_def, dg.DailyPartitionsDefinition)
+    assert node.backfill_policy == dg.BackfillPolicy.single_run()
+
+
+def test_sensors_and_schedules_run_by_default(defs: dg.Definitions) -> None:
+    assert {s.name for s in defs.sensors or []} == {"new_files", "edited_sql", "anomalies", "failures", "automation"}
+    assert all(s.default_status is dg.DefaultSensorStatus.RUNNING for s in defs.sensors or [])
+    schedules = [s for s in defs.schedules or [] if isinstance(s, dg.ScheduleDefinition)]
+    assert {s.name for s in schedules} == {"nightly_refresh", "nightly_maintenance"}
+    assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in schedules)

@@ -1,0 +1,121 @@
+"""The whole graph, run through Dagster."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+import pytest
+
+Script = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def test_every_asset_is_materialized_by_one_run(
+    defs: dg.Definitions, instance: dg.DagsterInstance, refreshed: Any
+) -> None:
+    (run,) = instance.get_runs(dg.RunsFilter(job_name="refresh", statuses=[dg.DagsterRunStatus.SUCCESS]))[-1:]
+    assert run.tags["segue/as_of"] == refreshed.as_of.isoformat()
+    for node in defs.resolve_asset_graph().asset_nodes:
+        if node.is_materializable:
+            assert instance.get_latest_materialization_event(node.key) is not None, node.key
+
+
+def test_every_complete_day_of_the_history_is_evaluated(refreshed: Any, instance: dg.DagsterInstance) -> None:
+    days = {day for (day,) in refreshed.rows("select distinct as_of from segments.evaluations")}
+    first = refreshed.rows("select min(received_at)::date from raw.events")[0][0]
+    assert len(days) == (refreshed.as_of.date() - first).days
+    partitions = instance.get_materialized_partitions(dg.AssetKey(["segments", "evaluations"]))
+    assert len(partitions) == len(days)
+    assert instance.get_materialized_partitions(dg.AssetKey(["kpis", "conversion"])) >= partitions
+
+
+def test_every_message_is_accounted_for(refreshed: Any) -> None:
+    truth = json.loads((refreshed.home / "history" / "truth" / "summary.json").read_text())
+    read, quarantined = refreshed.rows("select sum(read_count), sum(quarantined_count) from raw.loads")[0]
+    assert read == truth["lines"]
+    assert quarantined > 0
+
+
+@pytest.mark.parametrize("key", ["staging/stg_events", "marts/person_features", "segments/power_users", "kpis/daily"])
+def test_every_model_has_columns_with_their_lineage_and_a_row_count(key: str, instance: dg.DagsterInstance) -> None:
+    event = instance.get_latest_materialization_event(dg.AssetKey.from_user_string(key))
+    assert event is not None
+    assert event.asset_materialization is not None
+    metadata = event.asset_materialization.metadata
+    assert metadata["dagster/row_count"].value is not None
+    columns = {c.name for c in metadata["dagster/column_schema"].schema.columns}
+    lineage = metadata["dagster/column_lineage"].column_lineage
+    assert set(lineage.deps_by_column) == columns
+    assert any(lineage.deps_by_column.values())
+
+
+def test_lineage_covers_every_model(defs: dg.Definitions, instance: dg.DagsterInstance) -> None:
+    from orchestration.project import PROJECT
+
+    without = []
+    for model in PROJECT.models:
+        event = instance.get_latest_materialization_event(dg.AssetKey(model.relation.split(".")))
+        assert event is not None
+        assert event.asset_materialization is not None
+        if "dagster/column_lineage" not in event.asset_materialization.metadata:
+            without.append(model.relation)
+    assert without == []
+
+
+@pytest.mark.parametrize(("key", "name"), [("clusters/assignments", "map"), ("watch/anomalies", "overview")])
+def test_plots_are_pictures_in_the_ui(key: str, name: str, instance: dg.DagsterInstance) -> None:
+    event = instance.get_latest_materialization_event(dg.AssetKey.from_user_string(key))
+    assert event is not None
+    assert event.asset_materialization is not None
+    assert "data:image/png;base64,iVBOR" in str(event.asset_materialization.metadata[name].value)
+
+
+def test_a_second_refresh_as_of_the_same_time_writes_nothing_new(refreshed: Any) -> None:
+    before = refreshed.snapshot()
+    done = refreshed.run("refresh", "--as-of", refreshed.as_of.isoformat())
+    assert done.returncode == 0, done.stderr
+    assert refreshed.snapshot() == before
+
+
+BACKFILL = """
+import sys
+import dagster as dg
+from orchestration.definitions import defs
+keys = [k for k in defs.resolve_asset_graph().materializable_asset_keys if k.path[0] == "kpis"]
+keys.append(dg.AssetKey(["segments", "evaluations"]))
+as_of, first, last = sys.argv[1:]
+tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last, "segue/as_of": as_of}
+with dg.DagsterInstance.get() as instance:
+    result = defs.resolve_job_def("refresh").execute_in_process(
+        instance=instance, tags=tags, asset_selection=keys, raise_on_error=False
+    )
+sys.exit(0 if result.success else 1)
+"""
+
+
+def test_a_backfill_gives_what_each_day_gives(refreshed: Any, script: Script) -> None:
+    """Two days at once, as the UI does it, and then each of them by itself."""
+    tables = ("segments.evaluations", "segments.transitions", "segments.memberships", "kpis.daily")
+
+    def state() -> dict[str, list[Any]]:
+        return {table: refreshed.rows(f"select * from {table} order by all") for table in tables}
+
+    def backfill(first: str, last: str) -> None:
+        done = script(BACKFILL, refreshed.as_of.isoformat(), first, last)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    original = state()
+    days = [(refreshed.as_of - timedelta(days=n)).date().isoformat() for n in (3, 2)]
+    with refreshed.warehouse.write("forget two days") as con:
+        for day in days:
+            con.execute("delete from segments.evaluations where as_of = $1::date + interval 1 day", [day])
+            for table in ("activity", "retention"):
+                con.execute(f"delete from kpis.{table} where date = $1::date", [day])
+    assert state() != original
+    backfill(days[0], days[1])
+    assert state() == original
+    for day in days:
+        backfill(day, day)
+        assert state() == original

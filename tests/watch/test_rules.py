@@ -1,0 +1,135 @@
+"""The rules by themselves: false alarms, scales, words."""
+
+import math
+from datetime import date
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segue.watch import amount, clean, describe, name_of
+from segue.watch.judge import discoveries, score_of
+from segue.watch.series import Point, make_series
+from segue.watch.tables import Anomaly
+from segue.watch.words import percent, period
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.floats(0.01, 0.2))
+def test_what_is_discovered_is_what_benjamini_and_hochberg_define(p_values, rate):
+    ordered = sorted(p_values)
+    ranks = [k for k in range(1, len(ordered) + 1) if ordered[k - 1] <= rate * k / len(ordered)]
+    threshold = discoveries(p_values, rate=rate)
+    assert sum(p <= threshold for p in p_values) >= max(ranks, default=0)
+    assert threshold == (ordered[max(ranks) - 1] if ranks else -1.0)
+
+
+def test_the_score_is_the_normal_deviate():
+    assert score_of(0.05) == pytest.approx(1.96, abs=0.001)
+    assert score_of(0.0) < 40
+
+
+@given(st.floats(0, 1e9))
+def test_every_scale_can_be_undone(value):
+    points = [Point(date=date(2026, 1, n), value=v, numerator=None, denominator=None) for n, v in ((1, 3.0), (2, 5.5))]
+    series = make_series("revenue", "all", points)
+    point = Point(date=date(2026, 1, 3), value=value, numerator=None, denominator=None)
+    assert series.restore(series.transform(point)) == pytest.approx(value, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([(0.1, 10.0, 100.0), (0.2, 10.0, 50.0)], "ratio"),
+        ([(300.0, 3000.0, 10.0), (250.5, 5010.0, 20.0)], "mean"),
+        ([(7.0, 7.0, None), (0.0, 0.0, None)], "count"),
+        ([(40.0, 40.0, 200.0), (41.0, 41.0, 210.0)], "count"),  # a segment's size, beside the active people
+        ([(99.9, None, None), (12.0, None, None)], "amount"),
+        ([(-1.0, None, None), (2.0, None, None)], "signed"),
+    ],
+)
+def test_a_measure_is_modelled_as_its_numbers_call_for(values, kind):
+    points = [
+        Point(date=date(2026, 1, day), value=value, numerator=numerator, denominator=denominator)
+        for day, (value, numerator, denominator) in enumerate(values, start=1)
+    ]
+    assert make_series("k", "all", points).kind == kind
+
+
+def test_a_ratio_of_nothing_stays_finite():
+    points = [Point(date=date(2026, 1, n), value=v, numerator=v * 9, denominator=9.0) for n, v in ((1, 0.0), (2, 1.0))]
+    series = make_series("conversion", "all", points)
+    assert all(math.isfinite(series.transform(point)) for point in points)
+
+
+@pytest.mark.parametrize(
+    ("value", "kpi", "kind", "text"),
+    [
+        (0.0321, "conversion", "ratio", "3.2 %"),
+        (0.0, "conversion", "ratio", "0 %"),
+        (0.00123, "conversion", "ratio", "0.12 %"),
+        (252.4, "engagement_duration", "mean", "4 min 12 s"),
+        (7384.0, "engagement_duration", "mean", "2 h 03 min"),
+        (1234.4, "sessions", "count", "1,234"),
+        (59.6, "sessions", "count", "60"),
+        (1234.56, "revenue", "amount", "1,235"),
+        (0.01234, "score", "amount", "0.0123"),
+    ],
+)
+def test_values_are_written_with_their_unit(value, kpi, kind, text):
+    assert amount(value, kpi=kpi, kind=kind) == text
+
+
+@pytest.mark.parametrize(("share", "text"), [(-0.812, "−81 %"), (0.034, "+3.4 %"), (11.0, "×12")])
+def test_changes_are_written_with_their_sign(share, text):
+    assert percent(share) == text
+
+
+def test_slices_are_named_in_words():
+    assert name_of("conversion", "all") == "Conversion"
+    assert name_of("active_people", "platform=web") == "Active people, platform web"
+    assert name_of("segment_size", "segment=power_users") == "Size of segment power users"
+
+
+@given(st.text(max_size=300))
+def test_names_from_data_become_one_short_visible_line(text):
+    line = clean(text)
+    assert len(line) <= 80
+    assert line.isprintable() or " " in line
+    assert not any(ord(c) < 32 or c in "\u202e\u200b\u2028" for c in line)
+
+
+def outage(**changes: object) -> Anomaly:
+    from datetime import UTC, datetime
+
+    values: dict = {
+        "anomaly_id": "a",
+        "kpi": "sessions",
+        "slice": "platform=web",
+        "first_date": date(2026, 2, 14),
+        "last_date": date(2026, 2, 14),
+        "value": 41.0,
+        "expected": 214.0,
+        "lower": 174.0,
+        "upper": 263.0,
+        "severity": "high",
+        "direction": "down",
+        "detected_at": datetime(2026, 2, 15, tzinfo=UTC),
+        "worst_date": date(2026, 2, 14),
+        "score": 6.5,
+        "denominator": None,
+        "kind": "count",
+    }
+    return Anomaly(**{**values, **changes})
+
+
+def test_an_anomaly_is_told_in_one_sentence():
+    assert describe(outage()) == (
+        "Sessions, platform web fell to 41 on Sat 14 Feb 2026, 81 % below the 214 expected (ordinary: 174 to 263)."
+    )
+
+
+def test_an_anomaly_that_reaches_the_last_known_day_is_still_going_on():
+    long = outage(last_date=date(2026, 2, 16))
+    assert period(long, known_until=date(2026, 2, 16)) == "since Sat 14 Feb 2026, still going on"
+    assert period(long, known_until=date(2026, 2, 20)) == "Sat 14 Feb – Mon 16 Feb 2026 (3 days)"
+    assert "3 days (since Sat 14 Feb 2026, still going on)" in describe(long, known_until=date(2026, 2, 16))
