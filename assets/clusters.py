@@ -1,6 +1,7 @@
 """Groups that nobody defined: found in how people behave."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 
@@ -11,7 +12,7 @@ from orchestration.resources import Clock, Turn, Warehouse
 from segue import clusters
 from segue.warehouse import Connection
 
-_COMMON = {
+_COMMON: dict[str, Any] = {
     "group_name": "clusters",
     "kinds": {"python", "scikitlearn"},
     "owners": ["team:data"],

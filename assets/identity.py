@@ -1,6 +1,7 @@
 """Who is who: identifiers become people."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 
@@ -10,7 +11,7 @@ from orchestration.resources import Clock, Turn, Warehouse
 from segue.identity import stitch
 from segue.warehouse import Connection
 
-_COMMON = {
+_COMMON: dict[str, Any] = {
     "group_name": "identity",
     "kinds": {"python", "duckdb"},
     "owners": ["team:data"],
@@ -43,7 +44,7 @@ _GIANT = 50
         dg.AssetSpec(
             ["identity", "refused"],
             deps=_DEPS,
-            description="Links that a guard refused, with the reason: a shared device, a blocked value, too many values.",
+            description="Links that a guard refused, with the reason.",
             **_COMMON,
         ),
     ],

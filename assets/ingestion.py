@@ -1,6 +1,7 @@
 """From the landing zone into `raw`: every message is loaded, known already, or in quarantine."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 
@@ -15,7 +16,12 @@ from segue.warehouse import Connection
 #: Files that are listed in the UI; all of them are in `raw.loads`.
 _FILES_SHOWN = 50
 
-_COMMON = {"group_name": "ingestion", "kinds": {"python", "duckdb"}, "owners": ["team:data"], "deps": [LANDING]}
+_COMMON: dict[str, Any] = {
+    "group_name": "ingestion",
+    "kinds": {"python", "duckdb"},
+    "owners": ["team:data"],
+    "deps": [LANDING],
+}
 
 landing = dg.AssetSpec(
     LANDING,
@@ -32,7 +38,7 @@ landing = dg.AssetSpec(
         dg.AssetSpec(EVENTS, description="Every accepted message, once, as it was sent.", **_COMMON),
         dg.AssetSpec(
             ["raw", "quarantine"],
-            description="Messages that break the spec or their contract, with the reason. `segue quarantine` shows and replays them.",
+            description="Messages that broke the spec or a contract, with the reason. `segue quarantine` replays them.",
             **_COMMON,
         ),
         dg.AssetSpec(

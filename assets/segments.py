@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
+from typing import Any
 
 import dagster as dg
 
@@ -17,7 +18,7 @@ from segue.segments.gaps import missing_days
 from segue.warehouse import Connection
 
 _SEGMENTS = [dg.AssetKey(model.relation.split(".")) for model in PROJECT.segments]
-_COMMON = {"group_name": "segments", "kinds": {"python", "duckdb"}, "owners": ["team:data"]}
+_COMMON: dict[str, Any] = {"group_name": "segments", "kinds": {"python", "duckdb"}, "owners": ["team:data"]}
 
 
 @dg.multi_asset(
@@ -137,7 +138,7 @@ def evaluations(
 
 
 def what_is_new(instance: dg.DagsterInstance, *, fallback: datetime) -> tuple[datetime, Mapping[str, str]]:
-    """The time that the segment tables were last built as of, and the segments that are of another time, with the reason.
+    """The time the segment tables were last built as of, and the segments of another time, with the reason.
 
     After one segment was edited, only that one is of the new time; after one could not be built, only that one is of
     an old time. What is not new stays as it was recorded.

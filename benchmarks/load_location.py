@@ -6,7 +6,6 @@ The figure is the worse of the two ratios.
 """
 
 import argparse
-import json
 import os
 import shutil
 import statistics
@@ -16,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks._report import report
 from segue.clock import system_time
 from segue.models import dbt_environment
 from segue.settings import PROJECT_ROOT, load_settings
@@ -62,17 +62,13 @@ def main() -> None:
     ]
     figure = round(max(ratios), 2)
     against = "bare dagster + dagster-dbt with dbt parse, cold and warm, the worse ratio"
-    print(
-        json.dumps(
-            {
-                "name": "load_location",
-                "figure": figure,
-                "unit": "times the time of bare dagster",
-                "against": against,
-                "goal": f"<= {GOAL}",
-                "holds": figure <= GOAL,
-            }
-        )
+    report(
+        "load_location",
+        figure=figure,
+        unit="times the time of bare dagster",
+        against=against,
+        goal=f"<= {GOAL}",
+        holds=figure <= GOAL,
     )
 
 

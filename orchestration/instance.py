@@ -16,6 +16,9 @@ _HEADER = "# Written by Segue at each start. To keep a file of your own, remove 
 _CONFIG = """\
 telemetry:
   enabled: false
+# No invitation to a newsletter over the first page.
+nux:
+  enabled: false
 concurrency:
   # One run at a time: the warehouse has one writer, and a run must not build another run's inputs.
   runs:

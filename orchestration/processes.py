@@ -68,12 +68,12 @@ def end_with_parent() -> None:
 
 
 def stop_on_signals() -> None:
-    """Turn SIGTERM and SIGHUP into the KeyboardInterrupt that Ctrl-C raises."""
+    """Turn SIGTERM and SIGHUP into the KeyboardInterrupt that Ctrl-C raises; and Ctrl-C too, where a shell had it ignored."""
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
 
 

@@ -56,7 +56,7 @@ class _Lines(logging.Handler):
         sys.stderr.flush()
 
 
-@dg.logger(description="One line per step, for a terminal.")
+@dg.logger(config_schema={}, description="One line per step, for a terminal.")
 def progress(_context: dg.InitLoggerContext) -> logging.Logger:
     """Chosen by `segue refresh`; runs started from the UI use Dagster's own."""
     logger = logging.Logger(_NAME, logging.DEBUG)

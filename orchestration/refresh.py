@@ -78,7 +78,9 @@ def refresh(settings: Settings, *, as_of: datetime) -> Outcome:
     job = defs.resolve_job_def(REFRESH_JOB)
     day = partition_of(as_of)
     tags = {AS_OF_TAG: as_of.isoformat(), PROCESS_TAG: process_tag()}
-    run_ids, failures, done = [], [], set()
+    run_ids: list[str] = []
+    failures: list[tuple[str, str]] = []
+    done: set[dg.AssetKey | None] = set()
     with dg.DagsterInstance.get() as instance:
         close_dead_runs(instance)
         selection: Sequence[dg.AssetKey] | None = None

@@ -20,8 +20,6 @@ from segue.settings import load_settings
 )
 def anomalies(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.RunRequest | dg.SkipReason:
     """The ledger of alerts says what waits; the run key, that the same was asked for."""
-    if not warehouse.core().exists():
-        return dg.SkipReason("there is no warehouse yet")
     with warehouse.read() as con:
         return react(pending(con, settings=load_settings(), as_of=system_time()))
 

@@ -22,11 +22,8 @@ _FILES_SHOWN = 10
 def new_files(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.SensorResult | dg.SkipReason:
     """What was read is in the ledger of the warehouse, so nothing is missed or repeated after a restart."""
     settings = load_settings()
-    if warehouse.core().exists():
-        with warehouse.read() as con:
-            waiting = pending_files(settings, con)
-    else:
-        waiting = pending_files(settings, None)
+    with warehouse.read() as con:
+        waiting = pending_files(settings, con)
     ahead = dg.RunsFilter(job_name=REFRESH_JOB, statuses=[dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED])
     is_queued = context.instance.get_runs_count(ahead) > 0
     return react(waiting, asked=context.cursor, is_queued=is_queued, day=partition_of(system_time()))

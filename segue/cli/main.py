@@ -2,19 +2,19 @@
 
 import logging
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
+from typer.core import TyperGroup
 
 from segue.cli.console import AsOf, Format, OutputFormat, err, moment, out, print_rows, settings, warehouse
 from segue.errors import SegueError
 
 
-class _Group(typer.core.TyperGroup):
+class _Group(TyperGroup):
     """Shows a `SegueError` as one message and exit code 1; any other exception is a defect and keeps its traceback."""
 
-    def invoke(self, ctx: click.Context) -> object:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except SegueError as error:

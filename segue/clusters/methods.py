@@ -18,6 +18,9 @@ MOST_CLUSTERS = 8
 #: Numbers of clusters this close to the most stable one are as stable; then the silhouette decides.
 _AS_STABLE = 0.05
 
+#: Silhouettes this close to the best one are as good; then more clusters tell more.
+_AS_GOOD = 0.95
+
 _RESAMPLES = 8
 _RESAMPLE_SHARE = 0.8
 
@@ -55,9 +58,10 @@ def kmeans(matrix: Floats, *, seed: int) -> Found:
 
     How many (2 to 8): first stability. Each k is fitted again on 8 resamples of 80 % of people, everyone is assigned
     by that fit, and the assignment is compared with that of the whole by the adjusted Rand index; a mean of 0.8 or
-    more is stable. Of the stable k, those within 0.05 of the most stable are as good, and the one with the largest
-    silhouette among them is taken. Clusters of less than 1 % of people, or fewer than 5, disqualify a k. When no k is
-    stable, the most stable is taken and the criterion says so.
+    more is stable. Of the stable k, those within 0.05 of the most stable are as good. Then the silhouette: of these,
+    the ones within 5 % of the best silhouette are as good, and the largest k is taken, since it tells more. Clusters of
+    less than 1 % of people, or fewer than 5, disqualify a k. When no k is stable, the most stable is taken and the
+    criterion says so.
 
     Stability as a criterion: Ben-Hur, Elisseeff, Guyon (2002), "A stability based method for discovering structure in
     clustered data"; Hennig (2007), "Cluster-wise assessment of cluster stability". Adjusted Rand index: Hubert, Arabie
@@ -113,12 +117,14 @@ def _choose(candidates: tuple[Candidate, ...], people: int) -> tuple[int, str]:
             f"the most stable is {best.cluster_count} ({best.stability:.2f}, silhouette {best.silhouette:.2f})"
         )
     most = max(c.stability for c in stable)
-    chosen = max(
-        (c for c in stable if c.stability >= most - _AS_STABLE), key=lambda c: (c.silhouette, -c.cluster_count)
-    )
+    firm = [c for c in stable if c.stability >= most - _AS_STABLE]
+    top = max(c.silhouette for c in firm)
+    # A silhouette is negative when clusters overlap more than not: then only the best one is as good as itself.
+    good = [c for c in firm if c.silhouette >= min(top, _AS_GOOD * top)]
+    chosen = max(good, key=lambda c: c.cluster_count)
     return chosen.cluster_count, (
-        f"stable under resampling (adjusted Rand index {chosen.stability:.2f}; the most stable number of clusters has "
-        f"{most:.2f}, and those within {_AS_STABLE} are as good), then the largest silhouette ({chosen.silhouette:.2f})"
+        f"stable under resampling (adjusted Rand index {chosen.stability:.2f}, within {_AS_STABLE} of the best), "
+        f"then silhouette ({chosen.silhouette:.2f}, within 5 % of the best of these)"
     )
 
 

@@ -30,6 +30,7 @@ _BATCHES = 8
 _MOST_LEFT = 20_000
 
 Mask = npt.NDArray[np.bool_]
+Hashes = npt.NDArray[np.uint64]
 
 
 @dataclass(slots=True)
@@ -86,6 +87,7 @@ class Loader:
         # Lines that are looked at with care wait until there are enough of them, since each look costs.
         self._left: list[pa.Table] = []
         self._refused: list[Refused] = []
+        self._known_loads: list[int] = []  # loads that may have an id of a line that waits
         self._fast = spec.messages("fast_lines", self._contracts.values())
         self._careful = spec.messages("careful_lines", self._contracts.values())
 
@@ -107,7 +109,7 @@ class Loader:
             loads = np.array([origins[file].load_id for file in sorted(origins)], np.int64)
             load_ids = loads[np.searchsorted(np.array(sorted(origins)), chunk.file)]
             hashes, is_suspect = self._first_look(chunk.lines)
-            is_suspect |= self._known(hashes, is_suspect)
+            is_suspect |= self._is_known(hashes)
             done = self._stream(chunk.lines, load_ids, hashes, is_suspect)
             _count(tallies, chunk.file[done], "loaded")
             rest = np.flatnonzero(~done)
@@ -130,13 +132,13 @@ class Loader:
         refused, self._refused = self._refused, []
         return refused
 
-    def _first_look(self, lines: pa.LargeStringArray) -> tuple[npt.NDArray[np.uint64], Mask]:
+    def _first_look(self, lines: pa.LargeStringArray) -> tuple[Hashes, Mask]:
         """Hash of each line's messageId, and which lines need care: no id, an id twice, no JSON."""
         self._scratch.register("first_lines", pa.table({"line": lines}))
         # A file has one spelling; a line that differs has no id at first look, and gets a second one.
-        spelling = "messageId" if '"messageId"' in lines[0].as_py() else "message_id"
+        is_camel = '"messageId"' in lines[0].as_py()
         for text in ("line", "case when json_valid(line) then line end"):
-            given = spec.given_id(text, spelling)
+            given = spec.given_id(text, is_camel=is_camel)
             try:
                 answer = self._scratch.execute(
                     f"select {spec.hash_of('id')} as h from (select {given} as id from first_lines)"
@@ -146,29 +148,36 @@ class Loader:
             except duckdb.InvalidInputException:  # some line is not JSON: ask again, one by one
                 continue
         is_suspect: Mask = np.asarray(column.is_null().to_numpy(zero_copy_only=False), bool)
-        hashes: npt.NDArray[np.uint64] = column.fill_null(0).to_numpy(zero_copy_only=False).astype(np.uint64)
+        hashes: Hashes = column.fill_null(0).to_numpy(zero_copy_only=False).astype(np.uint64)
         ordered = np.sort(hashes[~is_suspect])
         twice = ordered[1:][ordered[1:] == ordered[:-1]]
         if len(twice):
             is_suspect |= np.isin(hashes, twice)
         return hashes, is_suspect
 
-    def _known(self, hashes: npt.NDArray[np.uint64], is_suspect: Mask) -> Mask:
+    def _is_known(self, hashes: Hashes) -> Mask:
         """Which lines have an id that is in history or waits for a careful look, by hash."""
-        self._con.register("new_hashes", pa.table({"h": hashes[~is_suspect]}))
-        found = self._con.execute(
-            "select distinct message_hash as h from raw.events where message_hash in (select h from new_hashes)"
-        ).fetchnumpy()["h"]
-        self._con.unregister("new_hashes")
         waiting = [table.column("hash").to_numpy() for table in self._left]
-        seen = np.concatenate([found, *waiting])
-        return np.isin(hashes, seen) if len(seen) else np.zeros(len(hashes), bool)
+        seen = np.concatenate([self._in_history(hashes[hashes != 0]), *waiting])
+        return np.isin(hashes, seen[seen != 0])
+
+    def _in_history(self, hashes: Hashes) -> Hashes:
+        """Which of the hashes the table has. The one look that grows with history: a scan of one column of numbers."""
+        self._con.register("new_hashes", pa.table({"h": np.unique(hashes)}))
+        found = self._con.execute(
+            "select message_hash as h, load_id from raw.events where message_hash in (select h from new_hashes)"
+        ).fetchnumpy()
+        self._con.unregister("new_hashes")
+        if len(found["h"]):
+            loads = np.asarray(found["load_id"], np.int64)
+            self._known_loads += [int(loads.min()), int(loads.max())]
+        return np.asarray(found["h"], np.uint64)
 
     def _stream(
         self,
         lines: pa.LargeStringArray,
         load_ids: npt.NDArray[np.int64],
-        hashes: npt.NDArray[np.uint64],
+        hashes: Hashes,
         is_suspect: Mask,
     ) -> Mask:
         """Insert every clean line that is no suspect; returns which were."""
@@ -204,7 +213,7 @@ class Loader:
             return ~is_suspect
         return self._stored(load_ids, hashes, is_suspect)
 
-    def _stored(self, load_ids: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint64], is_suspect: Mask) -> Mask:
+    def _stored(self, load_ids: npt.NDArray[np.int64], hashes: Hashes, is_suspect: Mask) -> Mask:
         """Which of the lines that are no suspects are in the table now."""
         self._con.register("new_hashes", pa.table({"h": hashes[~is_suspect]}))
         stored = self._con.execute(
@@ -231,24 +240,34 @@ class Loader:
                     end as line
                 from careful_table
             )
-            select * replace ({spec.hash_of("message_id")} as message_hash) from ({self._careful})
+            select m.* replace ({spec.hash_of("m.message_id")} as message_hash), t.hash <> 0 as had_id
+            from ({self._careful}) as m join careful_table as t using (n)
             """,
             {"latest": self._latest},
         )
         con.unregister("careful_table")
-        # The first that was received wins; what history has wins over both.
+        # Ids that were made from the content are looked up only now.
+        derived = con.execute(
+            "select message_hash as h from careful where problem is null and not had_id"
+        ).fetchnumpy()["h"]
+        if len(derived):
+            self._in_history(np.asarray(derived, np.uint64))
+        # The first that was received wins; what history has wins over both. Equal hashes are only a hint, so the
+        # ids themselves are compared, in the few loads where the hint points to.
         con.execute(
             """
             create or replace temp table careful_new as
             select n from careful
             where problem is null
-                and (message_hash, message_id) not in (
-                    select (e.message_hash, e.message_id) from raw.events as e
-                    where e.message_hash in (select message_hash from careful where problem is null)
+                and n not in (
+                    select c.n from careful as c join raw.events as e using (message_hash, message_id)
+                    where e.load_id between $1 and $2 and c.problem is null
                 )
             qualify row_number() over (partition by message_id order by received_at, load_id, n) = 1
-            """
+            """,
+            [min(self._known_loads, default=0), max(self._known_loads, default=-1)],
         )
+        self._known_loads = []
         con.execute(
             f"insert into raw.events ({_TABLE_COLUMNS}) select {_COLUMNS}, $source, load_id, message_hash "
             "from careful where n in (select n from careful_new) order by n",

@@ -3,7 +3,7 @@
 The query is the only authority on what is accepted: the fast and the careful path of the loader both run it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from segue.events.contracts import JSON_TYPES, Contract, Property
 
@@ -27,6 +27,9 @@ _FIELDS = {
     "sent_at": "sentAt",
     "received_at": "receivedAt",
 }
+#: A message that has all of these in camel case has nothing in snake case.
+_COMMON = ("message_id", "user_id", "anonymous_id", "original_timestamp", "sent_at", "received_at")
+_PLAIN = ("type", "event", "name", "timestamp", "properties", "traits", "context")
 _IDS = ("user_id", "anonymous_id", "previous_id", "group_id")
 _STAMPS = ("timestamp", "original_timestamp", "sent_at", "received_at")
 _OBJECTS = ("properties", "traits", "context")
@@ -54,9 +57,10 @@ def hash_of(expression: str) -> str:
     return f"md5_number_lower({expression})"
 
 
-def given_id(line: str, spelling: str) -> str:
-    """SQL for the messageId of a line that is written in this spelling; NULL when it has none."""
-    return f"nullif(json_extract_string({line}, '$.{spelling}'), '')"
+def given_id(line: str, *, is_camel: bool) -> str:
+    """SQL for the messageId of a line, as `messages` sees it; NULL when it has none, or writes it otherwise."""
+    camel, snake = (f"json_extract_string({line}, '$.{name}')" for name in ("messageId", "message_id"))
+    return f"nullif({camel}, '')" if is_camel else f"nullif(coalesce({camel}, {snake}), '')"
 
 
 def messages(lines: str, contracts: Iterable[Contract]) -> str:
@@ -77,7 +81,15 @@ def messages(lines: str, contracts: Iterable[Contract]) -> str:
     stamps = ", ".join(f"{name}_text" for name in _STAMPS)
     return f"""
     with parsed as (
-        select n, load_id, message_hash, from_json(line, {quote(_schema())}) as m from {lines}
+        select n, load_id, message_hash, line, from_json(line, {quote(_schema(*_PLAIN, *_FIELDS.values()))}) as m
+        from {lines}
+    ),
+    spelled as (
+        -- Snake case is looked for only where something is missing that most messages have.
+        select n, load_id, message_hash, m,
+            case when {" or ".join(f'm."{_FIELDS[name]}" is null' for name in _COMMON)}
+                then from_json(line, {quote(_schema(*_FIELDS))}) end as s
+        from parsed
     ),
     named as (
         select n, load_id, message_hash, m is null as is_no_object,
@@ -90,7 +102,7 @@ def messages(lines: str, contracts: Iterable[Contract]) -> str:
             -- RudderStack leaves the traits of an identify in the context.
             case when m.traits is null and (m.type = 'identify' or m.type = 'group')
                 then json_extract(m.context, '$.traits') else m.traits end as traits
-        from parsed
+        from spelled
     ),
     timed as (
         select * exclude (timestamp_at, original_timestamp_at, sent_at_at, received_at_at),
@@ -119,29 +131,24 @@ def messages(lines: str, contracts: Iterable[Contract]) -> str:
             least(corrected, received_at) as timestamp,
             {_spec_problem()} as spec_problem
         from timed
-    ),
-    looked_at as (
-        select *, {_looks(contracts, "json_type", lambda contract: [p.name for p in contract.properties])} as kinds,
-            {_looks(contracts, "json_extract_string", _limited)} as words
-        from checked
     )
     select * replace (case when random() < 2 then problem end as problem)
     from (
         select n, load_id, message_hash, {", ".join(COLUMNS)},
             case when spec_problem is not null then spec_problem else {_contract_problem(contracts)} end as problem
-        from looked_at
+        from checked
     )
     """
 
 
-def _schema() -> str:
-    texts = ["type", "event", "name", "timestamp", *_FIELDS, *_FIELDS.values()]
-    fields = [f'"{name}":"VARCHAR"' for name in texts] + [f'"{name}":"JSON"' for name in _OBJECTS]
-    return "{" + ",".join(fields) + "}"
+def _schema(*names: str) -> str:
+    return "{" + ",".join(f'"{name}":"{"JSON" if name in _OBJECTS else "VARCHAR"}"' for name in names) + "}"
 
 
 def _field(name: str) -> str:
-    return f'coalesce(m."{_FIELDS[name]}", m."{name}")' if name in _FIELDS else f'm."{name}"'
+    if name not in _FIELDS:
+        return f'm."{name}"'
+    return f'coalesce(m."{_FIELDS[name]}", s."{name}")'
 
 
 def _stamp(name: str) -> str:
@@ -178,10 +185,6 @@ def _path(name: str) -> str:
     return quote(f'$."{escaped}"')
 
 
-def _limited(contract: Contract) -> list[str]:
-    return [p.name for p in contract.properties if p.allowed]
-
-
 def _by_contract(contracts: list[Contract], branches: dict[str, str]) -> str:
     """A CASE over type and event; `branches` gives the SQL by contract name, the ones not in it are NULL."""
     tracks = [c for c in contracts if c.event is not None and c.name in branches]
@@ -193,36 +196,41 @@ def _by_contract(contracts: list[Contract], branches: dict[str, str]) -> str:
     return "case type " + "\n".join(clauses) + " end" if clauses else "null"
 
 
-def _looks(contracts: list[Contract], function: str, names: Callable[[Contract], list[str]]) -> str:
-    branches = {
-        c.name: f"{function}({c.column}, [{', '.join(_path(name) for name in names(c))}])"
-        for c in contracts
-        if names(c)
-    }
-    return f"case when spec_problem is null then {_by_contract(contracts, branches)} end"
-
-
 def _contract_problem(contracts: list[Contract]) -> str:
-    branches = {}
-    for contract in contracts:
-        limited = _limited(contract)
-        tests = []
-        for number, item in enumerate(contract.properties, start=1):
-            tests += _property_tests(item, number, limited.index(item.name) + 1 if item.allowed else 0)
-        if tests:
-            branches[contract.name] = f"case {' '.join(tests)} end"
-    return _by_contract(contracts, branches)
+    return _by_contract(
+        contracts, {contract.name: _problem_of(contract) for contract in contracts if contract.properties}
+    )
 
 
-def _property_tests(item: Property, kind: int, word: int) -> list[str]:
-    is_right = _one_of(f"kinds[{kind}]", (*JSON_TYPES[item.type], "NULL"))
+def _problem_of(contract: Contract) -> str:
+    """All properties are held against one pattern; only where it fails each of them is looked at."""
+    paths = ", ".join(_path(item.name) for item in contract.properties)
+    pattern = ", ".join(f"({'|'.join(_kinds(item))})" for item in contract.properties)
+    is_fine = [f"regexp_full_match(json_type({contract.column}, [{paths}])::varchar, {quote(f'[[]{pattern}[]]')})"]
+    for item in contract.properties:
+        if item.allowed:
+            word = f"json_extract_string({contract.column}, {_path(item.name)})"
+            is_fine.append(
+                _one_of(word, item.allowed) if item.required else f"coalesce({_one_of(word, item.allowed)}, true)"
+            )
+    tests = " ".join(test for item in contract.properties for test in _property_tests(contract.column, item))
+    return f"case when {' and '.join(is_fine)} then null else case {tests} end end"
+
+
+def _kinds(item: Property) -> tuple[str, ...]:
+    # A value that is null and one that is missing are printed in two ways.
+    return JSON_TYPES[item.type] if item.required else (*JSON_TYPES[item.type], "NULL", "'NULL'")
+
+
+def _property_tests(column: str, item: Property) -> list[str]:
+    kind, word = (f"{function}({column}, {_path(item.name)})" for function in ("json_type", "json_extract_string"))
     tests = []
     if item.required:
-        tests.append(f"when coalesce(kinds[{kind}], 'NULL') = 'NULL' then {quote(f'missing_property:{item.name}')}")
-    tests.append(f"when not {is_right} then {quote(f'wrong_type:{item.name}')}")
+        tests.append(f"when coalesce({kind}, 'NULL') = 'NULL' then {quote(f'missing_property:{item.name}')}")
+    tests.append(f"when not {_one_of(kind, (*JSON_TYPES[item.type], 'NULL'))} then {quote(f'wrong_type:{item.name}')}")
     if item.allowed:
         tests.append(
-            f"when kinds[{kind}] <> 'NULL' and not {_one_of(f'words[{word}]', item.allowed)} "
+            f"when {kind} <> 'NULL' and not {_one_of(word, item.allowed)} "
             f"then {quote(f'value_not_allowed:{item.name}')}"
         )
     return tests

@@ -171,14 +171,14 @@ def _runs(days: Sequence[Day], threshold: float) -> list[list[Day]]:
     return [run for run in runs if any(day.p_value <= threshold for day in run)]
 
 
-def _severity(run: Sequence[Day], *, kind: str) -> Severity:
+def _severity(run: Sequence[Day], threshold: float, *, kind: str) -> Severity:
     """From the size of the worst day in standard deviations, the days it lasted, and how much it rests on.
 
     High: 5.5, or 4.2 over three days. Medium: 4.2, or three days. One step less when it rests on fewer than 30
     cases or is a change below 5 %. Chance alone reaches 4.2 once in 37,000 judged days.
     """
     worst = max(run, key=lambda day: day.score)
-    is_large, is_long = worst.score >= 4.2, len(run) >= 3
+    is_large, is_long = worst.score >= 4.2, sum(day.p_value <= threshold for day in run) >= 3
     step = 2 if worst.score >= 5.5 else is_large + is_long
     # What a count rests on is what was expected of it; an outage leaves few.
     cases = worst.expected if kind == "count" else worst.denominator
@@ -211,7 +211,7 @@ def _reconcile(
         candidates = sorted(by_key.get(judgement.series.key, []), key=lambda a: (a.detected_at, a.first_date))
         days = {day.date: day for day in judgement.days}
         for run in _runs(judgement.days, threshold):
-            found = _anomaly(judgement, run, as_of=as_of)
+            found = _anomaly(judgement, run, threshold, as_of=as_of)
             match = next((old for old in candidates if _same(old, found)), None)
             if match is None:
                 new.append(found)
@@ -248,7 +248,7 @@ def _same(old: Anomaly, found: Anomaly) -> bool:
     )
 
 
-def _anomaly(judgement: Judgement, run: Sequence[Day], *, as_of: datetime) -> Anomaly:
+def _anomaly(judgement: Judgement, run: Sequence[Day], threshold: float, *, as_of: datetime) -> Anomaly:
     worst = max(run, key=lambda day: day.score)
     kpi, slice_ = judgement.series.key
     return Anomaly(
@@ -261,7 +261,7 @@ def _anomaly(judgement: Judgement, run: Sequence[Day], *, as_of: datetime) -> An
         expected=worst.expected,
         lower=worst.lower,
         upper=worst.upper,
-        severity=_severity(run, kind=judgement.series.kind),
+        severity=_severity(run, threshold, kind=judgement.series.kind),
         direction=worst.direction,
         detected_at=as_of,
         worst_date=worst.date,

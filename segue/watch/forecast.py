@@ -28,6 +28,8 @@ _HISTORY_DAYS = 800
 #: From two years on, the season of the year can be told from the trend.
 _YEARLY_FROM_DAYS = 730
 _OUTLIER = 3.5
+#: From here on the exact distribution of a ratio is slow and tells nothing more.
+_MANY_CASES = 5000
 #: The median absolute deviation of a normal distribution times this is its standard deviation.
 _MAD = 1.4826
 #: A holiday never seen in this series may move it by half as easily as not at all (log or logit scale).
@@ -64,12 +66,52 @@ class Forecast:
         variance = self.spread**2 * factor + series.sampling_variance(self.center, denominator)
         return self.inflation * math.sqrt(variance)
 
+    def law(self, series: Series, denominator: float | None) -> Any:
+        """The distribution of that day's count of cases; None where the scale of the model is as good or all there is.
+
+        Negative binomial for counts, beta-binomial for ratios, with the same mean and variance: they know how
+        skewed small numbers are.
+        """
+        from scipy import stats
+
+        mean = series.restore(self.center)
+        sampling = series.sampling_variance(self.center, denominator)
+        extra = max(self.deviation(series, denominator) ** 2 - sampling, 1e-6)
+        if series.kind == "count" and mean > 0:
+            size = 1 / extra
+            return stats.nbinom(size, size / (size + mean))
+        if series.kind == "ratio" and denominator and denominator <= _MANY_CASES and 0 < mean < 1:
+            concentration = 1 / min(extra * mean * (1 - mean), 0.9) - 1
+            return stats.betabinom(round(denominator), mean * concentration, (1 - mean) * concentration)
+        return None
+
+    def distance(self, series: Series, point: Point) -> float:
+        """How far off the day is, as a normal deviate; negative below."""
+        from scipy.stats import norm
+
+        law = self.law(series, point.denominator)
+        if law is None:
+            return (series.transform(point) - self.center) / self.deviation(series, point.denominator)
+        count = round(point.value if series.kind == "count" else point.value * (point.denominator or 0.0))
+        half = 0.5 * float(law.pmf(count))
+        below, above = float(law.cdf(count)) - half, float(law.sf(count)) + half
+        return float(norm.ppf(max(below, 1e-300)) if below < above else norm.isf(max(above, 1e-300)))
+
     def band(self, series: Series, denominator: float | None = None) -> tuple[float, float, float]:
         """Expected value and the interval that 99 of 100 ordinary days fall into, in the unit of the KPI."""
-        from scipy.stats import t
+        from scipy.stats import norm, t
 
-        half = float(t.isf(0.005, self.freedom)) * self.deviation(series, denominator or self.typical)
-        return (series.restore(self.center), series.restore(self.center - half), series.restore(self.center + half))
+        cases = denominator or self.typical
+        reach = float(t.isf(0.005, self.freedom))
+        law = self.law(series, cases)
+        if law is None:
+            half = reach * self.deviation(series, cases)
+            lower, upper = series.restore(self.center - half), series.restore(self.center + half)
+        else:
+            tail = float(norm.sf(reach))
+            total = round(cases or 1.0) if series.kind == "ratio" else 1
+            lower, upper = float(law.ppf(tail)) / total, float(law.isf(tail)) / total
+        return series.restore(self.center), lower, upper
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,9 +177,7 @@ def fit(series: Series, known: Training, days: Sequence[date], *, country: str, 
     # Trend 2, weekly season 6, one per holiday: residuals are that much smaller than errors.
     parameters = min(8 + len(seen), len(keep) // 2)
     freedom = len(keep) - parameters
-    variance = max(sum((known.values[i] - fitted[i]) ** 2 for i in keep) / freedom, 1e-18)
-    sampling = median(series.sampling_variance(fitted[i], known.points[i].denominator) for i in keep)
-    spread = math.sqrt(max(variance - sampling, 0.0))
+    spread, variance = _spread(series, known, fitted, keep, freedom)
     recent = [p.denominator for p in known.points[-28:] if p.denominator is not None]
     return [
         Forecast(
@@ -154,6 +194,23 @@ def fit(series: Series, known: Training, days: Sequence[date], *, country: str, 
         )
         for day, center in zip(days, ahead, strict=True)
     ]
+
+
+def _spread(
+    series: Series, known: Training, fitted: Sequence[float], keep: Sequence[int], freedom: int
+) -> tuple[float, float]:
+    """Standard deviation beyond what counting cases explains, and the variance with it on the usual day.
+
+    By moments, each day weighted by how much its cases tell.
+    """
+    squares = [series.residual(known.values[i], fitted[i]) ** 2 * len(keep) / freedom for i in keep]
+    sampling = [series.sampling_variance(fitted[i], known.points[i].denominator) for i in keep]
+    if not any(sampling):
+        variance = max(sum(squares) / len(squares), 1e-18)
+        return math.sqrt(variance), variance
+    weights = [1 / v for v in sampling]
+    beyond = sum(w * (r - v) for w, r, v in zip(weights, squares, sampling, strict=True)) / sum(weights)
+    return math.sqrt(max(beyond, 0.0)), max(beyond, 0.0) + median(sampling)
 
 
 def _holiday_variance(name: str | None, seen: Mapping[str, int], variance: float) -> float:

@@ -26,6 +26,8 @@ _TRY_DAYS = 21
 _TRY_WEEKS = 2
 #: Fewer cases than this on the usual day, and a whole day's outage would hardly stand out.
 _MIN_CASES = 5.0
+#: A sum that is nothing more often than this is the sum of too few cases.
+_EMPTY_SHARE = 0.05
 #: A disturbance this long is the new normal: the model starts again from there.
 _SHIFT_DAYS = 14
 #: Beyond this a day must not teach the model what is normal.
@@ -132,6 +134,9 @@ def _unfit(series: Series, last: date) -> tuple[Status, str] | None:
     different = len({point.value for point in recent})
     if different < 3:
         return "flat", f"The value hardly ever changes ({different} different in {len(recent)} days)."
+    empty = sum(point.value == 0 for point in recent)
+    if series.kind == "amount" and empty > _EMPTY_SHARE * len(recent):
+        return "sparse", f"Nothing on {empty} of {len(recent)} days: too few cases to tell a change from chance."
     cases = _cases(series, recent)
     if cases is not None and cases < _MIN_CASES:
         what = "counted" if series.kind == "count" else "of the rarer outcome"
@@ -198,8 +203,9 @@ class _Chain:
                 self._day(forecast, self.points[forecast.day])
 
     def _day(self, forecast: Forecast, point: Point) -> None:
-        deviation = forecast.deviation(self.series, point.denominator)
-        error = (self.series.transform(point) - forecast.center) / deviation
+        from scipy.stats import t
+
+        error = forecast.distance(self.series, point)
         direction: Direction = "up" if error > 0 else "down"
         if abs(error) > _MASK_SCORE:
             self.masked.add(point.date)
@@ -214,7 +220,8 @@ class _Chain:
             self.run_start = self.run_direction = None
         if point.date < self.first:
             return
-        p_value = _p_value(self.series, forecast, point, error)
+        # Student's t knows how little history there is.
+        p_value = min(2 * float(t.sf(abs(error), forecast.freedom)), 1.0)
         expected, lower, upper = forecast.band(self.series, point.denominator)
         self.days.append(
             Day(
@@ -248,34 +255,6 @@ class _Chain:
         step = float(t.isf(0.0005, forecast.freedom)) * forecast.deviation(self.series, forecast.typical)
         expected = self.series.restore(forecast.center)
         return (self.series.restore(forecast.center + step) - expected) / expected if expected else None
-
-
-def _p_value(series: Series, forecast: Forecast, point: Point, error: float) -> float:
-    """Two-sided probability of a day this far off.
-
-    The larger of two: Student's t on the scale of the model, which knows how little history there is; and, for
-    counts and ratios, the negative binomial or beta-binomial of the same mean and variance, which knows how
-    skewed small numbers are.
-    """
-    from scipy import stats
-
-    by_t = 2 * float(stats.t.sf(abs(error), forecast.freedom))
-    mean = series.restore(forecast.center)
-    sampling = series.sampling_variance(forecast.center, point.denominator)
-    extra = max(forecast.deviation(series, point.denominator) ** 2 - sampling, 1e-6)
-    if series.kind == "count" and mean > 0:
-        size = 1 / extra
-        law = stats.nbinom(size, size / (size + mean))
-        count = round(point.value)
-    elif series.kind == "ratio" and point.denominator and 0 < mean < 1:
-        concentration = 1 / min(extra * mean * (1 - mean), 0.9) - 1
-        total = round(point.denominator)
-        law = stats.betabinom(total, mean * concentration, (1 - mean) * concentration)
-        count = min(round(point.value * point.denominator), total)
-    else:
-        return min(by_t, 1.0)
-    exact = 2 * min(float(law.cdf(count)), float(law.sf(count - 1)))
-    return min(max(by_t, exact), 1.0)
 
 
 def score_of(p_value: float) -> float:

@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from itertools import groupby
+from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from segue.errors import BadInputError
@@ -109,21 +109,23 @@ def plot_overview(
     order = list(dict.fromkeys((a.kpi, a.slice) for a in found))
     rows = order[:most]
     fig, ax = _canvas(height=1.5 + 0.34 * max(len(rows), 2))
+    label: dict[str, Any] = {
+        "va": "center",
+        "ha": "left",
+        "fontsize": 8,
+        "color": INK,
+        "zorder": 4,
+        "parse_math": False,
+    }
     for y, key in enumerate(rows):
-        for anomaly in (a for a in found if (a.kpi, a.slice) == key):
+        bars = sorted((a for a in found if (a.kpi, a.slice) == key), key=lambda a: a.first_date)
+        for anomaly, following in zip_longest(bars, bars[1:]):
             start = max(anomaly.first_date, first)
             width = (anomaly.last_date - start).days + 1
             ax.barh(y, width - 0.12, left=_number(start) - 0.44, height=0.62, color=COLOURS[anomaly.severity], zorder=3)
-            label: dict[str, Any] = {
-                "va": "center",
-                "ha": "left",
-                "fontsize": 8,
-                "color": INK,
-                "zorder": 4,
-                "parse_math": False,
-            }
-            ax.text(_number(anomaly.last_date) + 0.7, y, change_of(anomaly), **label)
-    ax.set_yticks(range(len(rows)), [_text(name_of(*key), 44) for key in rows], fontsize=9, parse_math=False)
+            if following is None or (following.first_date - anomaly.last_date).days >= 5:
+                ax.text(_number(anomaly.last_date) + 0.7, y, change_of(anomaly), **label)
+    ax.set_yticks(range(len(rows)), [_text(name_of(*key), 36) for key in rows], fontsize=9, parse_math=False)
     ax.set_ylim(max(len(rows), 2) - 0.4, -0.6)
     ax.set_xlim(_number(first) - 0.6, _number(until) + 3.4)
     _dates(ax)

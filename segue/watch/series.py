@@ -61,6 +61,18 @@ class Series:
             return max(y, 0.0) ** 2
         return max(math.exp(min(y, 700)) - self.offset, 0.0)
 
+    def residual(self, y: float, fitted: float) -> float:
+        """Distance on the scale of the model; for counts and ratios its linear part.
+
+        On a logarithm or logit a nearly empty day is endlessly far below; its linear part is as far as its cases say.
+        """
+        if self.kind == "count":
+            return (self.restore(y) - self.restore(fitted)) / max(self.restore(fitted), 0.5)
+        if self.kind == "ratio":
+            p = self.restore(fitted)
+            return (self.restore(y) - p) / max(p * (1 - p), 1e-6)
+        return y - fitted
+
     def sampling_variance(self, center: float, denominator: float | None) -> float:
         """Variance, on the scale of the model, from there being only so many cases that day."""
         if self.kind == "count":
@@ -115,7 +127,8 @@ def make_series(kpi: str, slice_: str, points: list[Point]) -> Series:
 def _kind(points: list[Point]) -> Kind:
     if any(point.value < 0 for point in points):
         return "signed"
-    if all(_is_quotient(point) for point in points) and any(point.value for point in points):
+    of_many = any(point.denominator not in (None, 1) for point in points)
+    if of_many and all(_is_quotient(point) for point in points) and any(point.value for point in points):
         return "ratio" if all(point.value <= 1 for point in points) else "mean"
     if all(float(point.value).is_integer() for point in points):
         return "count"
@@ -123,13 +136,11 @@ def _kind(points: list[Point]) -> Kind:
 
 
 def _is_quotient(point: Point) -> bool:
-    """Whether the value is numerator / denominator, of something other than a single case."""
+    """Whether the value is numerator / denominator."""
     if point.numerator is None or not point.denominator:
         return False
     quotient = point.numerator / point.denominator
-    return math.isclose(point.value, quotient, rel_tol=1e-3, abs_tol=1e-9) and not (
-        point.denominator == 1 and float(point.value).is_integer()
-    )
+    return math.isclose(point.value, quotient, rel_tol=1e-3, abs_tol=1e-9)
 
 
 def last_complete_day(as_of: datetime) -> date:

@@ -52,6 +52,8 @@ def amount(value: float, *, kpi: str, kind: Kind) -> str:
         return f"{100 * value:.{digits}f} %"
     if "duration" in kpi or kpi.endswith("_seconds"):
         return _duration(value)
+    if abs(value) < 1e-6:
+        return "0"
     if kind == "count" or abs(value) >= 100 or float(value).is_integer():
         return f"{value:,.0f}"
     digits = 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 2 - math.floor(math.log10(abs(value)))
@@ -82,7 +84,7 @@ def change_of(anomaly: Anomaly) -> str:
         points = 100 * (anomaly.value - anomaly.expected)
         return f"{'+' if points >= 0 else '−'}{abs(points):.1f} pts"
     change = anomaly.change
-    return percent(change) if change is not None else "from nothing"
+    return percent(change) if change is not None else "from 0"
 
 
 def day(value: date, *, year: bool = True) -> str:

@@ -11,7 +11,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from segue.clusters import ClusterReport, Feature, discover, ensure_tables, plot
 from segue.clusters import methods as methods_module
-from segue.clusters.methods import kmeans
+from segue.clusters.methods import Candidate, _choose, kmeans
 from segue.errors import DefinitionError, WarehouseError
 from segue.models.check import empty_lake
 from segue.warehouse import Connection
@@ -244,3 +244,25 @@ def test_other_peoples_columns_are_compared_when_none_of_ours_is_there(con: Conn
         "High is member, high rides",
         "Low is member, low rides",
     }
+
+
+@pytest.mark.parametrize(
+    ("tried", "chosen"),
+    [
+        pytest.param([(2, 0.99, 0.30, 40), (3, 0.90, 0.60, 40)], 2, id="stability before silhouette"),
+        pytest.param([(2, 0.99, 0.30, 40), (3, 0.95, 0.60, 40)], 3, id="as stable: the silhouette decides"),
+        pytest.param([(2, 0.99, 0.60, 40), (3, 0.99, 0.58, 40)], 3, id="as good: more clusters tell more"),
+        pytest.param([(2, 0.99, 0.30, 40), (3, 1.00, 0.60, 4)], 2, id="a handful of people is no cluster"),
+        pytest.param([(2, 0.50, 0.60, 40), (3, 0.70, 0.30, 40)], 3, id="none is stable: the most stable"),
+        pytest.param([(2, 0.99, -0.10, 40), (3, 0.99, -0.20, 40)], 2, id="negative silhouettes"),
+        pytest.param([(2, 0.99, 0.10, 3)], 2, id="nothing to choose from"),
+    ],
+)
+def test_the_number_of_clusters_follows_the_stated_criterion(
+    tried: list[tuple[int, float, float, int]], chosen: int
+) -> None:
+    candidates = tuple(
+        Candidate(cluster_count=k, stability=stability, silhouette=silhouette, smallest=smallest)
+        for k, stability, silhouette, smallest in tried
+    )
+    assert _choose(candidates, 200)[0] == chosen

@@ -151,10 +151,3 @@ def test_sessions_are_what_a_plain_loop_over_the_events_finds(grown: tuple[Any, 
             expected.append([person_id, at, at, 1])
     found = lab.rows("select person_id, started_at, ended_at, event_count from marts.sessions order by 1, 2")
     assert [list(row) for row in found] == expected
-
-
-def test_a_second_run_at_the_same_time_changes_nothing(grown: tuple[Any, dict[str, list[Any]]]) -> None:
-    lab, _ = grown
-    before = lab.contents()
-    lab.run(*MODELS, as_of=moment(9.5))
-    assert lab.contents() == before

@@ -185,8 +185,6 @@ def test_a_model_that_grows_is_built_anew_when_its_definition_changes(edited: An
     """Else it would hold rows made by two definitions."""
     query = "select count(*), max(event_count) from marts.sessions"
     before = edited.rows(query)
-    edited.run("--select", "sessions", as_of=AS_OF)
-    assert edited.rows(query) == before, "unchanged, it only grows"
     settings = edited.project / "dbt_project.yml"
     settings.write_text(settings.read_text().replace("session_gap_minutes: 30", "session_gap_minutes: 0"))
     edited.run("--select", "sessions", as_of=AS_OF)

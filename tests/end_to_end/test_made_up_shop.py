@@ -78,7 +78,7 @@ def test_the_outage_is_found_and_announced_once(shop: Installation) -> None:
     assert isinstance(day, date)
     found = shop.rows(
         "select anomaly_id, kpi, slice, severity from watch.anomalies "
-        f"where direction = 'down' and started_at::date <= date '{day}' and coalesce(ended_at, started_at)::date >= date '{day}'"
+        f"where direction = 'down' and date '{day}' between started_at::date and coalesce(ended_at, started_at)::date"
     )
     assert ("sessions", "all") in {(row["kpi"], row["slice"]) for row in found}
     announced = Counter(

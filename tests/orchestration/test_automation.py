@@ -56,9 +56,7 @@ def build(defs: dg.Definitions, instance: dg.DagsterInstance, keys: set[dg.Asset
                 )
 
 
-def rounds(
-    defs: dg.Definitions, instance: dg.DagsterInstance, cursor: Any
-) -> list[set[dg.AssetKey]]:
+def rounds(defs: dg.Definitions, instance: dg.DagsterInstance, cursor: Any) -> list[set[dg.AssetKey]]:
     """What is asked for, tick by tick, when everything asked for is built, until nothing is."""
     found: list[set[dg.AssetKey]] = []
     for _ in range(10):

@@ -1,5 +1,8 @@
 """What sensors ask for, and when they keep quiet."""
 
+from pathlib import Path
+from typing import Any
+
 import dagster as dg
 import pytest
 
@@ -9,7 +12,7 @@ from segue.events import EventFile, PendingFiles
 pytestmark = pytest.mark.usefixtures("installation")
 
 ONE = PendingFiles(
-    files=(EventFile(name="a.ndjson", path=__import__("pathlib").Path("a.ndjson"), size=1, modified_us=0),),
+    files=(EventFile(name="a.ndjson", path=Path("a.ndjson"), size=1, modified_us=0),),
     fingerprint="f1",
 )
 NONE = PendingFiles(files=(), fingerprint="")
@@ -60,3 +63,71 @@ def test_an_edit_is_loaded_once() -> None:
     assert why_not("new", loaded="old", asked="older") is None
     assert why_not("same", loaded="same", asked=None) is not None
     assert why_not("new", loaded="old", asked="new") is not None
+
+
+def tick(sensor: dg.SensorDefinition, instance: dg.DagsterInstance, cursor: str | None = None) -> Any:
+    from orchestration.resources import Warehouse
+
+    context = dg.build_sensor_context(instance=instance, cursor=cursor, resources={"warehouse": Warehouse()})
+    return sensor.evaluate_tick(context)
+
+
+def test_after_a_refresh_no_sensor_asks_for_anything(instance: dg.DagsterInstance) -> None:
+    from sensors import anomalies, edited_sql, failures, new_files
+
+    for sensor in (new_files.new_files, anomalies.anomalies, edited_sql.edited_sql, failures.failures):
+        answer = tick(sensor, instance)
+        assert not answer.run_requests, sensor.name
+        assert answer.skip_message, sensor.name
+
+
+def test_a_dropped_file_is_seen_with_its_name(instance: dg.DagsterInstance, installation: Any) -> None:
+    from sensors.new_files import new_files
+
+    dropped = installation.home / "landing" / "late.ndjson"
+    dropped.write_text("{}\n")
+    try:
+        answer = tick(new_files, instance)
+        (request,) = answer.run_requests
+        assert request.job_name == "refresh"
+        (seen,) = answer.asset_events
+        assert seen.metadata["names"].value == "late.ndjson"
+        assert not tick(new_files, instance, cursor=answer.cursor).run_requests
+    finally:
+        dropped.unlink()
+
+
+def test_a_failed_run_and_a_failed_check_are_announced_once(installation: Any) -> None:
+    from sensors.failures import failures
+
+    @dg.asset(check_specs=[dg.AssetCheckSpec("adds_up", asset="broken_sum")])
+    def broken_sum() -> dg.MaterializeResult:
+        return dg.MaterializeResult(check_results=[dg.AssetCheckResult(passed=False, description="3 are missing")])
+
+    @dg.asset(check_specs=[dg.AssetCheckSpec("is_large", asset="small_sum")])
+    def small_sum() -> dg.MaterializeResult:
+        warning = dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.WARN)
+        return dg.MaterializeResult(check_results=[warning])
+
+    @dg.asset
+    def mistake() -> None:
+        raise dg.Failure("the reason")
+
+    def announced() -> list[tuple[Any, ...]]:
+        return list(
+            installation.rows("select kind, subject_id, payload from alerts.announcements where kind <> 'anomaly'")
+        )
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        before = len(announced())
+        dg.materialize([broken_sum, small_sum], instance=instance)
+        failed = dg.materialize([mistake], instance=instance, raise_on_error=False)
+        first = tick(failures, instance)
+        new = announced()
+        assert sorted(kind for kind, _, _ in new) == ["check_failed", "run_failed"] or len(new) == before + 2
+        assert any(failed.run_id in subject for _, subject, _ in new)
+        assert any("adds_up" in subject for _, subject, _ in new)
+        assert not any("is_large" in subject for _, subject, _ in new)
+        tick(failures, instance, cursor=first.cursor)
+        tick(failures, instance)  # as after the loss of the cursor
+        assert len(announced()) == before + 2

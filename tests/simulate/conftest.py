@@ -84,6 +84,12 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
 
 
 @pytest.fixture
+def read() -> Callable[[SimulationReport], History]:
+    """Reads what a simulation made."""
+    return read_history
+
+
+@pytest.fixture
 def run(tmp_path: Path) -> Callable[..., SimulationReport]:
     """A small simulation into a folder of its own."""
 

@@ -1,6 +1,7 @@
 """The truth: it agrees with the files to the last message, and stays beside them."""
 
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,6 +9,7 @@ import orjson
 import pytest
 
 from segue.events import ingest
+from segue.events.simulator import SimulationReport
 from segue.warehouse import Warehouse
 
 History = Any  # of conftest.py
@@ -96,7 +98,7 @@ def test_about_three_in_a_thousand_break_something_each_in_its_way(history: Hist
     assert 0.002 < report.broken_count / report.lines < 0.005
 
 
-def test_every_identifier_of_an_accepted_message_is_in_the_truth_and_no_other(history: History) -> None:
+def assert_identifiers_are_those_of_accepted_messages(history: History) -> None:
     sent = history.rows(
         """
         select distinct * from (
@@ -110,6 +112,17 @@ def test_every_identifier_of_an_accepted_message_is_in_the_truth_and_no_other(hi
     )
     known = history.rows("select distinct identifier_type, identifier_value from true_identifiers order by all")
     assert sent == known
+
+
+def test_every_identifier_of_an_accepted_message_is_in_the_truth_and_no_other(history: History) -> None:
+    assert_identifiers_are_those_of_accepted_messages(history)
+
+
+def test_what_only_refused_messages_name_is_not_in_the_truth(
+    read: Callable[[SimulationReport], History], run: Callable[..., SimulationReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segue.events.simulator.delivery.BROKEN_SHARE", 0.9)
+    assert_identifiers_are_those_of_accepted_messages(read(run()))
 
 
 def test_the_truth_about_identity_agrees_with_itself(history: History) -> None:

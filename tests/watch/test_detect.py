@@ -137,9 +137,9 @@ def test_the_same_drop_counts_for_many_cases_and_not_for_few(kpis, make_ratios):
     kpis.load(
         make_ratios(slice_="many", share=0.2, cases=2000, shares={day: 0.1})
         + make_ratios(slice_="few", share=0.2, cases=60, shares={day: 0.1}, seed=1)
-        # An outage leaves 12 cases, none of them a hit: no evidence about the ratio.
+        # An outage leaves 30 cases, none of them a hit: that happens once in 800 days.
         + [
-            ("conversion", "outage", d, 0.0, 0.0, 12.0) if d == day else (kpi, "outage", d, *rest)
+            ("conversion", "outage", d, 0.0, 0.0, 30.0) if d == day else (kpi, "outage", d, *rest)
             for kpi, _, d, *rest in make_ratios(share=0.2, cases=2000, seed=2)
         ]
     )

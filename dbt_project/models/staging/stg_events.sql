@@ -24,9 +24,9 @@ with messages as (
 received as (
     select
         *,
-        {%- for column, names in paths.items() %}
-        {{ json_texts(column, names.values() | list) }} as {{ column }}_texts{{ ',' if not loop.last }}
-        {%- endfor %}
+        {{ json_texts('context', paths.context.values() | list) }} as context_texts,
+        {{ json_texts('traits', paths.traits.values() | list) }} as traits_texts,
+        {{ json_texts('properties', paths.properties.values() | list) }} as properties_texts
     from messages
     where received_at <= {{ as_of() }}
 ),

@@ -68,8 +68,8 @@ class _Lines:
 class _Rows:
     """Objects become JSON text, as they do in the Parquet files of warehouse exports."""
 
-    def __init__(self, path: Path) -> None:
-        self._writer = pq.ParquetWriter(path, _SCHEMA, compression="zstd")
+    def __init__(self, stream: BinaryIO) -> None:
+        self._writer = pq.ParquetWriter(stream, _SCHEMA, compression="zstd")
         self._waiting: list[dict[str, str]] = []
         self.count = 0
 
@@ -99,7 +99,7 @@ def day_file(path: Path, file_format: FileFormat) -> Iterator[DayFile]:
     try:
         with part.open("wb") as raw:
             if file_format is FileFormat.parquet:
-                rows = _Rows(part)
+                rows = _Rows(raw)
                 yield rows
                 rows.flush()
                 rows.close()

@@ -20,7 +20,7 @@ from segue.events.simulator.world import ARCHETYPES, COUNTRIES, HOLIDAY_VISITS, 
 
 #: Somebody is about to leave when they will stop within this many days after the end.
 _LEAVING_WITHIN_DAYS = 28
-_BATCH = 50_000
+_BATCH = 10_000
 _MOMENT = pa.timestamp("ms", tz="UTC")
 
 _MESSAGES = pa.schema(

@@ -1,0 +1,89 @@
+"""A segment that is wrong fails alone, says why, and holds up nobody."""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The dbt project with one segment that is no SQL, and one that the data refuse."""
+    copy = tmp_path_factory.mktemp("edited") / "dbt_project"
+    shutil.copytree(ROOT / "dbt_project", copy, ignore=shutil.ignore_patterns("target", "logs"))
+    segments = copy / "models" / "segments"
+    (segments / "typo.sql").write_text("select person_id fro {{ ref('person_features') }} wher\n")
+    (segments / "power_users.sql").write_text(
+        "select person_id, cast(cast(person_id as integer) as varchar) as reason from {{ ref('person_features') }}\n"
+    )
+    yield copy
+
+
+@pytest.fixture(scope="module")
+def later(refreshed: Any, project: Path) -> tuple["subprocess.CompletedProcess[str]", datetime]:
+    """A refresh with these segments, a second later."""
+    as_of = refreshed.as_of + timedelta(seconds=1)
+    return refreshed.run("refresh", "--as-of", as_of.isoformat(), SEGUE_DBT_PROJECT=str(project)), as_of
+
+
+def test_a_broken_definition_is_an_asset_that_says_why(
+    project: Path, script: Callable[..., "subprocess.CompletedProcess[str]"]
+) -> None:
+    text = """
+import dagster as dg
+from orchestration.definitions import defs
+dg.Definitions.validate_loadable(defs)
+graph = defs.resolve_asset_graph()
+node = graph.get(dg.AssetKey(["segments", "typo"]))
+print(node.description)
+assert node.is_materializable and node.group_name == "segments"
+assert graph.get(dg.AssetKey(["segments", "inactive_72h"])).is_materializable
+"""
+    done = script(text, SEGUE_DBT_PROJECT=str(project))
+    assert done.returncode == 0, done.stderr
+    assert "Not usable" in done.stdout
+    assert "models/segments/typo.sql" in done.stdout
+
+
+def test_the_refresh_fails_and_names_both(later: tuple["subprocess.CompletedProcess[str]", datetime]) -> None:
+    done, _ = later
+    assert done.returncode == 1
+    assert "power_users" in done.stderr
+    assert "Could not convert" in done.stderr
+    assert "models/segments/typo.sql" in done.stderr
+
+
+def test_all_other_segments_and_what_follows_are_up_to_date(
+    refreshed: Any, later: tuple["subprocess.CompletedProcess[str]", datetime]
+) -> None:
+    _, as_of = later
+    moment = as_of.replace(tzinfo=None)
+    recorded = {
+        name
+        for (name,) in refreshed.rows(
+            f"select segment from segments.evaluations where as_of = '{moment}' and not is_held"
+        )
+    }
+    assert "inactive_72h" in recorded
+    assert "power_users" not in recorded
+    today = refreshed.rows(f"select count(*) from kpis.daily where date = '{moment.date()}' and kpi = 'sessions'")
+    assert today[0][0] > 0, "KPIs follow the memberships"
+
+
+def test_the_failed_segment_keeps_its_last_good_state(
+    refreshed: Any, later: tuple["subprocess.CompletedProcess[str]", datetime]
+) -> None:
+    moment = refreshed.as_of.replace(tzinfo=None)
+    good = refreshed.rows(
+        f"select member_count from segments.evaluations where segment = 'power_users' and as_of = '{moment}'"
+    )
+    now = refreshed.rows(
+        "select count(*) from segments.memberships where segment = 'power_users' and exited_at is null"
+    )
+    assert now == good

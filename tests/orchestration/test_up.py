@@ -1,0 +1,43 @@
+"""`segue up` starts everything, and stops everything."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import psutil
+import requests
+
+
+def test_the_ui_answers_and_ctrl_c_leaves_no_process(installation: Any) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "orchestration.up"],
+        env={**os.environ, **installation.variables},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        url = next(line.split()[-1] for line in process.stdout if "Dagster UI" in line)
+        assert requests.get(f"{url}/server_info", timeout=10).ok
+        answer = requests.post(
+            f"{url}/graphql",
+            json={
+                "query": "{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError "
+                "{ __typename ... on PythonError { message } } } } } }"
+            },
+            timeout=60,
+        ).json()
+        (location,) = answer["data"]["workspaceOrError"]["locationEntries"]
+        assert location["locationOrLoadError"] == {"__typename": "RepositoryLocation"}
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert len(family) >= 4, "the UI, the daemon, the code server, the guard"
+    finally:
+        process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    deadline = time.monotonic() + 10
+    while (left := [p for p in family if p.is_running()]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == []
