@@ -126,4 +126,4 @@ def _count(con: Connection, table: str, condition: str = "", *values: object) ->
     return int(row[0]) if row else 0
 
 
-ASSETS = [landing, ingest]
+ASSETS: list[dg.AssetSpec | dg.AssetsDefinition] = [landing, ingest]

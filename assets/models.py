@@ -68,10 +68,12 @@ def kpis(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, 
     # A run can cover many days: `partition_key` would raise.
     days = context.partition_time_window
     first = min(days.start, dbt.changed_since(context.instance, DAILY, [TOUCHED, EVALUATIONS]) or _BEGINNING)
-    yield from _build(context, warehouse, clock, window=(first, days.end))
-    noted = _days_with_figures(warehouse, first, days.start)
-    for key in context.selected_asset_keys:
-        dbt.note_days(context, key, noted, {dbt.AS_OF_METADATA: clock.as_of(context).isoformat()})
+    earlier = _days_with_sessions(warehouse, first, days.start)
+    for event in _build(context, warehouse, clock, window=(first, days.end)):
+        if isinstance(event, dg.Output):
+            key = context.assets_def.keys_by_output_name[event.output_name]
+            dbt.note_days(context, key, earlier, {dbt.AS_OF_METADATA: clock.as_of(context).isoformat()})
+        yield event
 
 
 def _build(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, **options: Any) -> Iterator[Any]:
@@ -86,12 +88,15 @@ def _build(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock
     )
 
 
-def _days_with_figures(warehouse: Warehouse, first: datetime, end: datetime) -> list[date]:
-    """The days from one midnight up to another that KPIs have; at most as many as a refresh looks back."""
+def _days_with_sessions(warehouse: Warehouse, first: datetime, end: datetime) -> list[date]:
+    """The days from one midnight up to another, from the first session on; at most as many as a refresh looks back."""
     first = max(first, end - timedelta(days=warehouse.settings.history_days))
     with warehouse.read() as con:
-        query = "select distinct date from kpis.daily where date >= $1 and date < $2 order by date"
-        return [day for (day,) in con.execute(query, [first.date(), end.date()]).fetchall()]
+        row = con.execute("select min(started_at) from marts.sessions").fetchone()
+    if not row or row[0] is None:
+        return []
+    first = max(first, from_warehouse(row[0]).replace(hour=0, minute=0, second=0, microsecond=0))
+    return [first.date() + timedelta(days=n) for n in range((end - first).days)]
 
 
 def _changed_since(con: Connection, key: dg.AssetKey) -> Mapping[str, Any]:
@@ -139,4 +144,4 @@ _BROKEN = _unique_broken()
 #: Steps whose failure concerns single definitions: the rest of the graph can work without.
 SEGMENT_STEPS = frozenset({segments.op.name, *(item.op.name for item in _BROKEN)})
 
-ASSETS = [stage for stage in (staging, marts, segments, kpis) if stage.keys] + _BROKEN
+ASSETS: list[dg.AssetsDefinition] = [stage for stage in (staging, marts, segments, kpis) if stage.keys] + _BROKEN

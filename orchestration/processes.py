@@ -68,7 +68,7 @@ def end_with_parent() -> None:
 
 
 def stop_on_signals() -> None:
-    """Turn SIGTERM and SIGHUP into the KeyboardInterrupt that Ctrl-C raises; and Ctrl-C too, where a shell had it ignored."""
+    """Turn SIGTERM, SIGHUP, and a SIGINT that the shell had us ignore, into the KeyboardInterrupt of Ctrl-C."""
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt

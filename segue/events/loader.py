@@ -134,7 +134,7 @@ class Loader:
 
     def _first_look(self, lines: pa.LargeStringArray) -> tuple[Hashes, Mask]:
         """Hash of each line's messageId, and which lines need care: no id, an id twice, no JSON."""
-        self._scratch.register("first_lines", pa.table({"line": lines}))
+        self._scratch.register("first_lines", _for_threads(pa.table({"line": lines})))
         # A file has one spelling; a line that differs has no id at first look, and gets a second one.
         is_camel = '"messageId"' in lines[0].as_py()
         for text in ("line", "case when json_valid(line) then line end"):
@@ -192,8 +192,7 @@ class Loader:
                 "line_text": lines,
             }
         )
-        batches = table.to_batches(max_chunksize=len(lines) // _BATCHES + 1)
-        self._con.register("fast_table", pa.Table.from_batches(batches))
+        self._con.register("fast_table", _for_threads(table))
         # A suspect may not be JSON at all, so its text is hidden and not only its row.
         self._con.execute(
             f"""
@@ -345,6 +344,11 @@ class Loader:
             tallies[item.file].duplicates += 1
         for file in kept:
             tallies[int(file)].duplicates -= 1
+
+
+def _for_threads(table: pa.Table) -> pa.Table:
+    """The same table in pieces, so that DuckDB's threads can share it."""
+    return pa.Table.from_batches(table.to_batches(max_chunksize=len(table) // _BATCHES + 1))
 
 
 def _from_fault(fault: Fault) -> Refused:

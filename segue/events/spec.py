@@ -27,8 +27,6 @@ _FIELDS = {
     "sent_at": "sentAt",
     "received_at": "receivedAt",
 }
-#: A message that has all of these in camel case has nothing in snake case.
-_COMMON = ("message_id", "user_id", "anonymous_id", "original_timestamp", "sent_at", "received_at")
 _PLAIN = ("type", "event", "name", "timestamp", "properties", "traits", "context")
 _IDS = ("user_id", "anonymous_id", "previous_id", "group_id")
 _STAMPS = ("timestamp", "original_timestamp", "sent_at", "received_at")
@@ -85,10 +83,9 @@ def messages(lines: str, contracts: Iterable[Contract]) -> str:
         from {lines}
     ),
     spelled as (
-        -- Snake case is looked for only where something is missing that most messages have.
+        -- Snake case is looked for only where something is missing and may be there under that name.
         select n, load_id, message_hash, m,
-            case when {" or ".join(f'm."{_FIELDS[name]}" is null' for name in _COMMON)}
-                then from_json(line, {quote(_schema(*_FIELDS))}) end as s
+            case when {" or ".join(_is_snake(name) for name in _FIELDS)} then from_json(line, {quote(_schema(*_FIELDS))}) end as s
         from parsed
     ),
     named as (
@@ -139,6 +136,10 @@ def messages(lines: str, contracts: Iterable[Contract]) -> str:
         from checked
     )
     """
+
+
+def _is_snake(name: str) -> str:
+    return f"""(m."{_FIELDS[name]}" is null and contains(line, '"{name}"'))"""
 
 
 def _schema(*names: str) -> str:

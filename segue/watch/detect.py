@@ -11,7 +11,7 @@ from segue.clock import to_warehouse
 from segue.warehouse import Connection
 from segue.watch.forecast import Forecast, quiet
 from segue.watch.judge import Day, Judgement, Memory, discoveries, judge
-from segue.watch.series import last_complete_day, read_series
+from segue.watch.series import Series, last_complete_day, read_series
 from segue.watch.tables import (
     SEVERITIES,
     Anomaly,
@@ -171,7 +171,7 @@ def _runs(days: Sequence[Day], threshold: float) -> list[list[Day]]:
     return [run for run in runs if any(day.p_value <= threshold for day in run)]
 
 
-def _severity(run: Sequence[Day], threshold: float, *, kind: str) -> Severity:
+def _severity(run: Sequence[Day], threshold: float, series: Series) -> Severity:
     """From the size of the worst day in standard deviations, the days it lasted, and how much it rests on.
 
     High: 5.5, or 4.2 over three days. Medium: 4.2, or three days. One step less when it rests on fewer than 30
@@ -181,8 +181,9 @@ def _severity(run: Sequence[Day], threshold: float, *, kind: str) -> Severity:
     is_large, is_long = worst.score >= 4.2, sum(day.p_value <= threshold for day in run) >= 3
     step = 2 if worst.score >= 5.5 else is_large + is_long
     # What a count rests on is what was expected of it; an outage leaves few.
-    cases = worst.expected if kind == "count" else worst.denominator
-    small = abs(worst.value - worst.expected) < _SMALL_CHANGE * abs(worst.expected)
+    expected = series.restore(worst.forecast.center)
+    cases = expected if series.kind == "count" else worst.denominator
+    small = abs(worst.value - expected) < _SMALL_CHANGE * abs(expected)
     if small or (cases is not None and cases < _FEW_CASES):
         step -= 1
     return SEVERITIES[max(step, 0)]
@@ -251,6 +252,7 @@ def _same(old: Anomaly, found: Anomaly) -> bool:
 def _anomaly(judgement: Judgement, run: Sequence[Day], threshold: float, *, as_of: datetime) -> Anomaly:
     worst = max(run, key=lambda day: day.score)
     kpi, slice_ = judgement.series.key
+    expected, lower, upper = worst.forecast.band(judgement.series, worst.denominator)
     return Anomaly(
         anomaly_id=anomaly_id(kpi, slice_, worst.direction, run[0].date),
         kpi=kpi,
@@ -258,10 +260,10 @@ def _anomaly(judgement: Judgement, run: Sequence[Day], threshold: float, *, as_o
         first_date=run[0].date,
         last_date=run[-1].date,
         value=worst.value,
-        expected=worst.expected,
-        lower=worst.lower,
-        upper=worst.upper,
-        severity=_severity(run, threshold, kind=judgement.series.kind),
+        expected=expected,
+        lower=lower,
+        upper=upper,
+        severity=_severity(run, threshold, judgement.series),
         direction=worst.direction,
         detected_at=as_of,
         worst_date=worst.date,

@@ -21,6 +21,7 @@ from typing import Any
 import orjson
 
 from segue.errors import BadSettingError
+from segue.watch.counts import BetaBinomial, CountLaw, NegativeBinomial
 from segue.watch.series import Point, Series
 
 #: Days further back than this say little about next week.
@@ -66,51 +67,45 @@ class Forecast:
         variance = self.spread**2 * factor + series.sampling_variance(self.center, denominator)
         return self.inflation * math.sqrt(variance)
 
-    def law(self, series: Series, denominator: float | None) -> Any:
+    def law(self, series: Series, denominator: float | None) -> CountLaw | None:
         """The distribution of that day's count of cases; None where the scale of the model is as good or all there is.
 
         Negative binomial for counts, beta-binomial for ratios, with the same mean and variance: they know how
         skewed small numbers are.
         """
-        from scipy import stats
-
         mean = series.restore(self.center)
         sampling = series.sampling_variance(self.center, denominator)
         extra = max(self.deviation(series, denominator) ** 2 - sampling, 1e-6)
         if series.kind == "count" and mean > 0:
-            size = 1 / extra
-            return stats.nbinom(size, size / (size + mean))
+            return NegativeBinomial(mean=mean, extra=extra)
         if series.kind == "ratio" and denominator and denominator <= _MANY_CASES and 0 < mean < 1:
-            concentration = 1 / min(extra * mean * (1 - mean), 0.9) - 1
-            return stats.betabinom(round(denominator), mean * concentration, (1 - mean) * concentration)
+            return BetaBinomial(total=round(denominator), share=mean, extra=extra)
         return None
 
     def distance(self, series: Series, point: Point) -> float:
         """How far off the day is, as a normal deviate; negative below."""
-        from scipy.stats import norm
+        from scipy.special import ndtri
 
         law = self.law(series, point.denominator)
         if law is None:
             return (series.transform(point) - self.center) / self.deviation(series, point.denominator)
         count = round(point.value if series.kind == "count" else point.value * (point.denominator or 0.0))
-        half = 0.5 * float(law.pmf(count))
-        below, above = float(law.cdf(count)) - half, float(law.sf(count)) + half
-        return float(norm.ppf(max(below, 1e-300)) if below < above else norm.isf(max(above, 1e-300)))
+        below, above = law.tails(count)
+        return float(ndtri(max(below, 1e-300)) if below < above else -ndtri(max(above, 1e-300)))
 
     def band(self, series: Series, denominator: float | None = None) -> tuple[float, float, float]:
         """Expected value and the interval that 99 of 100 ordinary days fall into, in the unit of the KPI."""
-        from scipy.stats import norm, t
+        from scipy.special import ndtr, stdtrit
 
         cases = denominator or self.typical
-        reach = float(t.isf(0.005, self.freedom))
+        reach = -float(stdtrit(self.freedom, 0.005))
         law = self.law(series, cases)
         if law is None:
             half = reach * self.deviation(series, cases)
             lower, upper = series.restore(self.center - half), series.restore(self.center + half)
         else:
-            tail = float(norm.sf(reach))
             total = round(cases or 1.0) if series.kind == "ratio" else 1
-            lower, upper = float(law.ppf(tail)) / total, float(law.isf(tail)) / total
+            lower, upper = (count / total for count in law.interval(float(ndtr(-reach))))
         return series.restore(self.center), lower, upper
 
 
@@ -254,8 +249,26 @@ def _prophet(
     frame = pd.DataFrame({"ds": pd.to_datetime([dates[i] for i in keep]), "y": [known.values[i] for i in keep]})
     # Newton, Prophet's default for short series, is three times slower here and no better.
     model.fit(frame, algorithm="LBFGS")
-    predicted = [float(y) for y in model.predict(pd.DataFrame({"ds": pd.to_datetime([*dates, *days])}))["yhat"]]
+    predicted = _predict(model, pd.DataFrame({"ds": pd.to_datetime([*dates, *days])}))
     return predicted[: len(dates)], predicted[len(dates) :]
+
+
+def _predict(model: Any, frame: Any) -> list[float]:
+    """As `Prophet.predict` for additive parts, without the tables of components that it makes on the way."""
+    import numpy as np
+
+    frame = model.setup_dataframe(frame)
+    dates = frame["ds"]
+    parts = [
+        model.make_seasonality_features(dates, season["period"], season["fourier_order"], name).to_numpy()
+        for name, season in model.seasonalities.items()
+    ]
+    if model.holidays is not None:
+        table = model.construct_holiday_dataframe(dates)
+        parts.append(model.make_holiday_features(dates, table)[0].to_numpy())
+    weights = model.params["beta"].mean(axis=0)
+    total = model.predict_trend(frame) + np.hstack(parts) @ weights * model.y_scale
+    return [float(value) for value in total]
 
 
 def _model(calendar: Mapping[date, str], *, span: int) -> Any:

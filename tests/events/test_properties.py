@@ -85,7 +85,7 @@ def _ingest(base: Path, contents: list[bytes]) -> tuple[int, set[str]]:
     return report.read, set(ids)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(files=files, seed=st.integers(0, 100))
 def test_nothing_is_dropped_and_the_order_of_files_changes_nothing(
     files: list[tuple[list[Line], str]], seed: int

@@ -49,9 +49,10 @@ class Installation:
     def snapshot(self) -> dict[str, list[tuple[object, ...]]]:
         """Everything that must not change when nothing has happened."""
         tables = (
-            "raw.events", "raw.loads", "identity.identifiers", "identity.merges", "marts.sessions", "segments.power_users",
-            "segments.transitions", "segments.memberships", "segments.evaluations", "kpis.daily", "watch.anomalies",
-        )  # fmt: skip
+            *("raw.events", "raw.loads", "identity.identifiers", "identity.merges", "marts.sessions"),
+            *("segments.power_users", "segments.transitions", "segments.memberships", "segments.evaluations"),
+            *("kpis.daily", "watch.anomalies"),
+        )
         found = {table: self.rows(f"select * from {table} order by all") for table in tables}
         found["alerts"] = self.rows(
             "select alert_id, subject_id, channel, status from alerts.announcements order by all"

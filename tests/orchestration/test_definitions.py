@@ -1,5 +1,7 @@
 """The graph as it is loaded."""
 
+from itertools import pairwise
+
 import dagster as dg
 import pytest
 
@@ -37,7 +39,7 @@ def test_the_flow_is_that_of_the_design(defs: dg.Definitions) -> None:
     chain = ["landing", "raw/events", "staging/stg_events", "identity/identifiers", "marts/sessions"]
     chain += ["marts/person_features", "segments/power_users", "segments/memberships", "kpis/daily", "watch/anomalies"]
     assert set(chain) <= upstream("alerts/announcements")
-    for above, below in zip(chain, chain[1:], strict=False):
+    for above, below in pairwise(chain):
         assert above in upstream(below), (above, below)
     assert "marts/person_features" in upstream("clusters/assignments")
 

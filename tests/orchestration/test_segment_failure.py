@@ -2,7 +2,7 @@
 
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The dbt project with one segment that is no SQL, and one that the data refuse."""
     copy = tmp_path_factory.mktemp("edited") / "dbt_project"
     shutil.copytree(ROOT / "dbt_project", copy, ignore=shutil.ignore_patterns("target", "logs"))
@@ -22,7 +22,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (segments / "power_users.sql").write_text(
         "select person_id, cast(cast(person_id as integer) as varchar) as reason from {{ ref('person_features') }}\n"
     )
-    yield copy
+    return copy
 
 
 @pytest.fixture(scope="module")
