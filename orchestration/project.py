@@ -1,13 +1,14 @@
 """The state of the dbt project that this process works with."""
 
 import os
+import sys
 from pathlib import Path
 
 from segue.models import Project, prepare
 from segue.settings import Settings, load_settings
 
-#: Set for the processes that execute runs, so that they work with the state the graph was loaded from,
-#: although an analyst may have saved another one since.
+#: `PID:HOME`, set by a code server for its children, which execute runs: they work with the state the graph was
+#: loaded from, although an analyst may have saved another one since.
 PINNED_VARIABLE = "SEGUE_PINNED_PROJECT"
 
 
@@ -17,15 +18,19 @@ def current(settings: Settings) -> Project:
     Raises:
         DefinitionError: when the project as a whole cannot be read, and never could.
     """
-    pinned = os.environ.get(PINNED_VARIABLE)
-    if pinned is not None:
-        home = Path(pinned)
-        if home.is_relative_to(settings.dbt_home) and (home / "project.json").exists():
-            return Project.from_json((home / "project.json").read_text(), home=home)
+    server, _, pinned = os.environ.get(PINNED_VARIABLE, "").partition(":")
+    home = Path(pinned)
+    if server == str(os.getppid()) and home.is_relative_to(settings.dbt_home) and (home / "project.json").exists():
+        return Project.from_json((home / "project.json").read_text(), home=home)
     project = prepare(settings)
-    # Run workers are children of the process that loads the graph, and inherit this.
-    os.environ[PINNED_VARIABLE] = str(project.project_dir.parent)
+    if _is_code_server():
+        os.environ[PINNED_VARIABLE] = f"{os.getpid()}:{project.project_dir.parent}"
     return project
+
+
+def _is_code_server() -> bool:
+    """Whether this process is `dagster api grpc` or `dagster code-server`."""
+    return bool({"grpc", "code-server"} & set(sys.argv[1:3]))
 
 
 PROJECT = current(load_settings())

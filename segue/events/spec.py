@@ -85,7 +85,8 @@ def messages(lines: str, contracts: Iterable[Contract]) -> str:
     spelled as (
         -- Snake case is looked for only where something is missing and may be there under that name.
         select n, load_id, message_hash, m,
-            case when {" or ".join(_is_snake(name) for name in _FIELDS)} then from_json(line, {quote(_schema(*_FIELDS))}) end as s
+            case when {" or ".join(_is_snake(name) for name in _FIELDS)}
+                then from_json(line, {quote(_schema(*_FIELDS))}) end as s
         from parsed
     ),
     named as (
@@ -94,7 +95,7 @@ def messages(lines: str, contracts: Iterable[Contract]) -> str:
             m.type as type, nullif(m.event, '') as event, nullif(m.name, '') as name,
             {", ".join(f"nullif(trim({_field(name)}), '') as {name}" for name in _IDS)},
             {", ".join(f"nullif({_field(name)}, '') as {name}_text" for name in _STAMPS)},
-            {", ".join(f"{_stamp(name)} as {name}_at" for name in _STAMPS)},
+            {", ".join(f"{_stamp(_field(name))} as {name}_at" for name in _STAMPS)},
             m.properties as properties, m.context as context,
             -- RudderStack leaves the traits of an identify in the context.
             case when m.traits is null and (m.type = 'identify' or m.type = 'group')
@@ -139,7 +140,9 @@ def messages(lines: str, contracts: Iterable[Contract]) -> str:
 
 
 def _is_snake(name: str) -> str:
-    return f"""(m."{_FIELDS[name]}" is null and contains(line, '"{name}"'))"""
+    # These two are missing in nearly every message, and looked for only in the type that needs them.
+    only = {"previous_id": "m.type = 'alias' and ", "group_id": "m.type = 'group' and "}.get(name, "")
+    return f"""({only}m."{_FIELDS[name]}" is null and contains(line, '"{name}"'))"""
 
 
 def _schema(*names: str) -> str:
@@ -147,14 +150,12 @@ def _schema(*names: str) -> str:
 
 
 def _field(name: str) -> str:
-    if name not in _FIELDS:
-        return f'm."{name}"'
-    return f'coalesce(m."{_FIELDS[name]}", s."{name}")'
+    return f'coalesce(m."{_FIELDS[name]}", s."{name}")' if name in _FIELDS else f'm."{name}"'
 
 
-def _stamp(name: str) -> str:
+def _stamp(text: str) -> str:
     # `timestamptz` reads the offset that `timestamp` ignores. Infinite and far-away values would break arithmetic.
-    moment = f"try_cast({_field(name)} as timestamptz)"
+    moment = f"try_cast({text} as timestamptz)"
     first, last = ("'0001-01-01 00:00:00+00'::timestamptz", "'9999-12-31 00:00:00+00'::timestamptz")
     return f"case when {moment} between {first} and {last} then {moment}::timestamp end"
 

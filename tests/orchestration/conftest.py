@@ -11,6 +11,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from segue import alerts
 from segue.events.simulator import simulate
 from segue.settings import Settings
 from segue.warehouse import Warehouse
@@ -54,10 +55,14 @@ class Installation:
             *("kpis.daily", "watch.anomalies"),
         )
         found = {table: self.rows(f"select * from {table} order by all") for table in tables}
-        found["alerts"] = self.rows(
-            "select alert_id, subject_id, channel, status from alerts.announcements order by all"
-        )
+        found["alerts"] = self.alerts()
         return found
+
+    def alerts(self) -> list[tuple[object, ...]]:
+        """Kind, subject, channel and status of every alert."""
+        with self.warehouse.write("make sure of the table") as con:
+            alerts.ensure_tables(con)
+        return self.rows("select kind, subject_id, channel, status from alerts.announcements order by all")
 
 
 @pytest.fixture(scope="package")
