@@ -11,6 +11,7 @@ the best of the turns counts. Memory is the peak of the ingest process at two si
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -167,6 +168,8 @@ def main() -> None:
         return
     count = arguments.events or (150_000 if arguments.quick else 5_000_000)
     turns = 2
+    # Asked to stop, the gigabytes are still removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     base = Path(tempfile.mkdtemp(prefix="ingest-"))
     try:
         folder = base / "large"

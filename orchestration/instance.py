@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 import psutil
 
+from orchestration.turns import turn
 from segue.settings import Settings
 
 #: Tag of runs that `segue refresh` executes in its own process.
@@ -54,7 +55,19 @@ def prepare_home(settings: Settings) -> Path:
         draft.write_text(text)
         draft.replace(config)
     os.environ["DAGSTER_HOME"] = str(home)
+    _make_storage(home)
     return home
+
+
+def _make_storage(home: Path) -> None:
+    """Dagster's tables, made by one process: two that make them at once spoil them for good."""
+    made = home / ".storage_made"
+    if made.exists():
+        return
+    with turn(home / ".storage.lock", lambda _: None):
+        if not made.exists():
+            with dg.DagsterInstance.get():
+                made.touch()
 
 
 def process_tag() -> str:

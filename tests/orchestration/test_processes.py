@@ -95,3 +95,17 @@ def test_the_death_of_the_parent_stops_everything(tmp_path: Path) -> None:
     while alive(family) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert alive(family) == []
+
+
+def test_two_processes_can_start_on_a_fresh_home_at_once(tmp_path: Path) -> None:
+    text = """
+import dagster as dg
+from orchestration.instance import prepare_home
+from segue.settings import load_settings
+prepare_home(load_settings())
+with dg.DagsterInstance.get() as instance:
+    instance.get_runs(limit=1)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SEGUE_HOME": str(tmp_path)}
+    started = [subprocess.Popen([sys.executable, "-c", text], env=environment) for _ in range(4)]
+    assert [process.wait(120) for process in started] == [0] * len(started)
