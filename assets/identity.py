@@ -23,7 +23,7 @@ _DEPS = [["staging", "stg_identifiers"], ["staging", "stg_links"]]
 _MANY_REFUSED = 0.2
 
 #: More identifiers than this belong to a machine or a mistake, not to a person.
-_GIANT = 50
+_GIANT = 1_000
 
 
 @dg.multi_asset(

@@ -6,4 +6,4 @@ select
 from people
 where
     last_seen_at <= {{ as_of() }} - interval '{{ var("active_hours") }}' hour
-    and last_seen_at > {{ as_of() }} - interval '{{ var("inactive_hours") }}' hour
+    and last_seen_at >= {{ as_of() }} - interval '{{ var("inactive_hours") }}' hour

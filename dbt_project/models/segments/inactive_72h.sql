@@ -4,4 +4,4 @@ select
     person_id,
     'last seen on ' || cast(cast(last_seen_at as date) as varchar) as reason
 from people
-where last_seen_at <= {{ as_of() }} - interval '{{ var("inactive_hours") }}' hour
+where last_seen_at < {{ as_of() }} - interval '{{ var("inactive_hours") }}' hour
