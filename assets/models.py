@@ -10,7 +10,8 @@ from dagster_dbt import dbt_assets
 
 from orchestration import dbt
 from orchestration.automation import DAYS, WRITER
-from orchestration.keys import DAILY, EVALUATIONS, TOUCHED
+from orchestration.follow_up import ALONE
+from orchestration.keys import DAILY, EVALUATIONS, SEGMENTS_STEP, TOUCHED
 from orchestration.project import PROJECT
 from orchestration.resources import Clock, Turn, Warehouse
 from segue.clock import from_warehouse
@@ -50,7 +51,7 @@ def marts(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock,
     yield from _build(context, warehouse, clock, more=_changed_since)
 
 
-@dbt_assets(name="dbt_segments", select=_folder("segments"), **_OPTIONS)
+@dbt_assets(name=SEGMENTS_STEP, select=_folder("segments"), **_OPTIONS)
 def segments(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, turn: Turn) -> Iterator[Any]:
     """One table per segment, one row per member."""
     yield from _build(context, warehouse, clock)
@@ -121,7 +122,9 @@ def _broken(name: str, path: str, reason: str, fix: str) -> dg.AssetsDefinition:
         description=f"**Not usable**: {reason}\n\nFile: `{path}`. Fix: {fix}",
     )
     def broken() -> None:
-        raise dg.Failure(f"{reason}\n  fix: {fix}", metadata={"file": dg.MetadataValue.path(path)}, allow_retries=False)
+        raise dg.Failure(
+            f"{reason}\n  fix: {fix}", metadata={"file": dg.MetadataValue.path(path), ALONE: True}, allow_retries=False
+        )
 
     return broken
 
@@ -140,8 +143,5 @@ def _unique_broken() -> list[dg.AssetsDefinition]:
 
 
 _BROKEN = _unique_broken()
-
-#: Steps whose failure concerns single definitions: the rest of the graph can work without.
-SEGMENT_STEPS = frozenset({segments.op.name, *(item.op.name for item in _BROKEN)})
 
 ASSETS: list[dg.AssetsDefinition] = [stage for stage in (staging, marts, segments, kpis) if stage.keys] + _BROKEN

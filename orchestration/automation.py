@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
-from orchestration.resources import AS_OF_TAG
+from orchestration.resources import AS_OF_TAG, WHOLE_TAG
 from segue.settings import load_settings
 
 #: Everything that writes the warehouse shares this pool: it has one writer.
@@ -16,12 +16,18 @@ DAYS = dg.DailyPartitionsDefinition(
 )
 
 _NEWS = (
+    dg.AutomationCondition.newly_updated()
     # A run with a clock of its own (`segue refresh --as-of`, a backfill of the past) sets nothing off: it has done
     # what there was to do, and as of now is not what it was asked for.
-    dg.AutomationCondition.newly_updated() & ~dg.AutomationCondition.all_new_updates_have_run_tags(tag_keys={AS_OF_TAG})
-).with_label("rebuilt by a run of the present")
+    & ~dg.AutomationCondition.all_new_updates_have_run_tags(tag_keys={AS_OF_TAG})
+    # A refresh rebuilds all that depends on what it rebuilds. Said here, because a tick that overlaps the end of a
+    # step can see an input as rebuilt, and what is made from it as neither rebuilt nor in progress.
+    & ~dg.AutomationCondition.all_new_updates_have_run_tags(tag_keys={WHOLE_TAG})
+    # So does any other run, as far as it goes; what it planned and did not reach, because it failed, waits for a
+    # person, or for the sensor `failures`.
+    & ~dg.AutomationCondition.executed_with_root_target()
+).with_label("rebuilt by another run")
 
-# When a run has rebuilt this and then failed, what it did not come to is asked for once more, and then no more.
 _UPSTREAM_REBUILT = dg.AutomationCondition.any_deps_match(
     _NEWS | dg.AutomationCondition.will_be_requested()
 ).with_label("something upstream was rebuilt")
@@ -42,7 +48,7 @@ REFRESH = (
     (_NEW | _EDITED | _UPSTREAM_REBUILT).since(_HANDLED) & ~dg.AutomationCondition.any_deps_missing() & _QUIET
 ).with_label("refresh")
 
-#: For what goes on with the last good state of an input that failed, or that has days which were never built.
+#: For what goes on with the last good state of an input that failed, or has days that were never built.
 REFRESH_WITH_WHAT_IS_THERE = ((_EDITED | _UPSTREAM_REBUILT).since(_HANDLED) & _IDLE).with_label(
     "refresh, with what is there"
 )

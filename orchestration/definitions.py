@@ -20,7 +20,7 @@ defs = dg.Definitions(
         watch.anomalies,
         alerts.announcements,
     ],
-    jobs=[jobs.refresh, jobs.announce, jobs.maintenance],
+    jobs=[jobs.refresh, jobs.follow_up, jobs.announce, jobs.maintenance],
     schedules=[jobs.nightly_refresh, jobs.nightly_maintenance],
     sensors=[new_files.new_files, edited_sql.edited_sql, anomalies.anomalies, failures.failures, automation],
     resources={"warehouse": Warehouse(), "clock": Clock(), "turn": Turn()},

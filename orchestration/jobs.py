@@ -6,7 +6,7 @@ import dagster as dg
 
 from orchestration.automation import day_of
 from orchestration.keys import ANNOUNCEMENTS
-from orchestration.resources import Warehouse
+from orchestration.resources import WHOLE_TAG, Warehouse
 from segue.clock import system_time
 from segue.errors import BadInputError
 from segue.settings import load_settings
@@ -20,6 +20,14 @@ refresh = dg.define_asset_job(
     REFRESH_JOB,
     selection=dg.AssetSelection.all(),
     description="The whole graph, from the landing zone to the alert.",
+    tags={WHOLE_TAG: "true"},
+    executor_def=dg.in_process_executor,
+)
+
+follow_up = dg.define_asset_job(
+    "follow_up",
+    selection=dg.AssetSelection.all(),
+    description="What goes on after a segment has failed. Started by the sensor `failures` for some of the assets.",
     executor_def=dg.in_process_executor,
 )
 

@@ -2,6 +2,9 @@
 
 import dagster as dg
 
+#: The step that builds the segments' tables.
+SEGMENTS_STEP = "dbt_segments"
+
 LANDING = dg.AssetKey(["landing"])
 EVENTS = dg.AssetKey(["raw", "events"])
 TOUCHED = dg.AssetKey(["intermediate", "int_touched_people"])

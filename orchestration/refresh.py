@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +11,7 @@ from datetime import datetime
 import dagster as dg
 from rich.console import Console
 
+from orchestration.follow_up import held_up
 from orchestration.processes import end_with_parent, stop_on_signals
 from segue.clock import parse_as_of, system_time
 from segue.errors import SegueError
@@ -98,27 +99,11 @@ def refresh(settings: Settings, *, as_of: datetime) -> Outcome:
             steps = {e.step_key or "": reason_of(e) for e in result.all_events if e.is_step_failure}
             failures += steps.items()
             done |= {e.asset_key for e in result.all_events if e.is_step_materialization}
-            selection = held_up(instance, result.run_id, steps)
+            selection = held_up(instance, result.run_id)
             if len(run_ids) > 1 or not selection:
                 break
             err.print("going on without what failed", style="dim")
     return Outcome(run_ids=tuple(run_ids), failures=tuple(failures), materialized=len(done))
-
-
-def held_up(instance: dg.DagsterInstance, run_id: str, failed_steps: Collection[str]) -> list[dg.AssetKey]:
-    """The assets that a failure of segments alone held up: they can work with each segment's last good state.
-
-    A failure anywhere else holds up what follows for good: it would work with a state that is not that of the run.
-    """
-    from assets.models import SEGMENT_STEPS
-
-    if not failed_steps or not set(failed_steps) <= SEGMENT_STEPS:
-        return []
-    planned = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED).records
-    events = [r.event_log_entry.dagster_event for r in planned]
-    made = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION).records
-    done = {r.asset_key for r in made}
-    return sorted({e.asset_key for e in events if e and e.asset_key and e.step_key not in failed_steps} - done)
 
 
 @contextmanager

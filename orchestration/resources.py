@@ -14,6 +14,9 @@ from segue.settings import Settings, load_settings
 #: Run tag that says as of when a run works. Without it, a run works as of its creation.
 AS_OF_TAG = "segue/as_of"
 
+#: Run tag of a refresh of the whole graph.
+WHOLE_TAG = "segue/whole"
+
 
 class Warehouse(dg.ConfigurableResource):
     """The warehouse of the settings in force."""
@@ -55,10 +58,13 @@ class Clock(dg.ConfigurableResource):
         self, context: dg.OpExecutionContext | dg.AssetExecutionContext | dg.AssetCheckExecutionContext
     ) -> datetime:
         """The run's `segue/as_of` tag, else its creation time; aware UTC."""
-        run = context.run
+        return self.as_of_run(context.instance, context.run)
+
+    def as_of_run(self, instance: dg.DagsterInstance, run: dg.DagsterRun) -> datetime:
+        """The time that a run works as of; aware UTC."""
         if tag := run.tags.get(AS_OF_TAG):
             return parse_as_of(tag)
-        record = context.instance.get_run_record_by_id(run.run_id)
+        record = instance.get_run_record_by_id(run.run_id)
         if record is None:
             raise dg.DagsterInvariantViolationError(f"run {run.run_id} is not in this Dagster instance")
         return record.create_timestamp

@@ -1,4 +1,7 @@
-"""A run that failed, or a check of severity ERROR that failed, is announced; whoever started the run."""
+"""A run that failed, or a check of severity ERROR that failed, is announced, whoever started the run.
+
+After a segment has failed, what can go on without it is started.
+"""
 
 import json
 from collections.abc import Sequence
@@ -7,14 +10,19 @@ from typing import Literal
 
 import dagster as dg
 
+from orchestration.follow_up import held_up
+from orchestration.instance import PROCESS_TAG
+from orchestration.jobs import follow_up
 from orchestration.progress import first_line, reason_of
-from orchestration.resources import Warehouse
+from orchestration.resources import AS_OF_TAG, WHOLE_TAG, Clock, Warehouse
 from segue import alerts
 from segue.clock import system_time
 from segue.settings import load_settings
 
 #: Ends of runs looked at in one tick: each costs a read of that run's log, and a tick has 60 seconds.
 _RUNS_PER_TICK = 20
+
+_PARTITION_TAG = "dagster/partition"
 
 _ENDS = {"failed": dg.DagsterEventType.RUN_FAILURE, "succeeded": dg.DagsterEventType.RUN_SUCCESS}
 
@@ -32,14 +40,16 @@ class Failure:
 
 @dg.sensor(
     name="failures",
+    job=follow_up,
     minimum_interval_seconds=15,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Announces failed runs and failed checks of severity ERROR.",
+    description="Announces failed runs and failed checks; after a failed segment, goes on without it.",
 )
 def failures(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.SensorResult | dg.SkipReason:
     """Runs end once, so a cursor over the ends of runs neither repeats nor misses any."""
     cursor = json.loads(context.cursor or "{}")
     found: list[Failure] = []
+    requests: list[dg.RunRequest] = []
     for name, event_type in _ENDS.items():
         page = context.instance.fetch_run_status_changes(
             event_type, limit=_RUNS_PER_TICK, cursor=cursor.get(name), ascending=True
@@ -49,6 +59,7 @@ def failures(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.Se
             run = context.instance.get_run_by_id(record.event_log_entry.run_id)
             if run is not None:
                 found += failures_of(context.instance, run)
+                requests += goes_on(context.instance, run)
     if not found:
         context.update_cursor(json.dumps(cursor))
         return dg.SkipReason("no new failure")
@@ -63,7 +74,28 @@ def failures(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.Se
             url=failure.url,
             as_of=system_time(),
         )
-    return dg.SensorResult(cursor=json.dumps(cursor))
+    return dg.SensorResult(run_requests=requests, cursor=json.dumps(cursor))
+
+
+def goes_on(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[dg.RunRequest]:
+    """The run that does what failed segments have held up; `segue refresh` does it by itself."""
+    if run.status is not dg.DagsterRunStatus.FAILURE or PROCESS_TAG in run.tags or run.job_name == follow_up.name:
+        return []
+    assets = held_up(instance, run.run_id)
+    if not assets:
+        return []
+    tags = {}
+    if AS_OF_TAG in run.tags or WHOLE_TAG in run.tags:
+        # The same clock, so that all of the refresh is of one time.
+        tags[AS_OF_TAG] = Clock().as_of_run(instance, run).isoformat()
+    return [
+        dg.RunRequest(
+            run_key=f"after {run.run_id}",
+            partition_key=run.tags.get(_PARTITION_TAG),
+            asset_selection=assets,
+            tags=tags,
+        )
+    ]
 
 
 def failures_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Sequence[Failure]:

@@ -119,36 +119,24 @@ def stand_in(
     return made
 
 
-def test_a_segment_that_could_not_be_built_does_not_hold_up_the_history(
-    defs: dg.Definitions, built: dg.DagsterInstance
-) -> None:
-    """A run has built one segment and failed at another, so it never came to the memberships it had planned."""
+def test_what_follows_a_failure_waits(defs: dg.Definitions, built: dg.DagsterInstance) -> None:
     before = dg.evaluate_automation_conditions(defs, built)
-    good = stand_in(defs, EDITED)
-    bad = stand_in(defs, dg.AssetKey(["segments", "inactive_72h"]), fails=True)
-    run = [good, bad, stand_in(defs, MEMBERSHIPS, good, bad)]
-    assert not dg.materialize(run, instance=built, raise_on_error=False).success
-    assert MEMBERSHIPS in requested(dg.evaluate_automation_conditions(defs, built, cursor=before.cursor))
+    # As the UI does it: a run of chosen assets.
+    keys = [EDITED, MEMBERSHIPS]
+    good, bad = stand_in(defs, EDITED), stand_in(defs, MEMBERSHIPS, fails=True)
+    everything = dg.Definitions(assets=[good, bad, stand_in(defs, DAILY)], jobs=[dg.define_asset_job("all", "*")])
+    run = everything.resolve_job_def("all").execute_in_process(
+        instance=built, asset_selection=keys, raise_on_error=False
+    )
+    assert not run.success
+    assert MEMBERSHIPS not in requested(dg.evaluate_automation_conditions(defs, built, cursor=before.cursor))
 
 
-def test_what_failed_is_tried_once_more_and_then_waits_for_a_person(
-    defs: dg.Definitions, built: dg.DagsterInstance
-) -> None:
-    links, identifiers = dg.AssetKey(["staging", "stg_links"]), dg.AssetKey(["identity", "identifiers"])
-    before = dg.evaluate_automation_conditions(defs, built)
-    good = stand_in(defs, links)
-    bad = stand_in(defs, identifiers, good, fails=True)
-    assert not dg.materialize([good, bad], instance=built, raise_on_error=False).success
-    once = dg.evaluate_automation_conditions(defs, built, cursor=before.cursor)
-    assert identifiers in requested(once)
-    assert not dg.materialize([stand_in(defs, identifiers, fails=True)], instance=built, raise_on_error=False).success
-    assert identifiers not in requested(dg.evaluate_automation_conditions(defs, built, cursor=once.cursor))
-
-
-def test_a_run_with_a_clock_of_its_own_sets_nothing_off(defs: dg.Definitions, built: dg.DagsterInstance) -> None:
+@pytest.mark.parametrize("tag", ["segue/as_of", "segue/whole"])
+def test_a_refresh_sets_nothing_off(tag: str, defs: dg.Definitions, built: dg.DagsterInstance) -> None:
     before = dg.evaluate_automation_conditions(defs, built)
     excursion = stand_in(defs, dg.AssetKey(["marts", "person_features"]))
-    dg.materialize([excursion], instance=built, tags={"segue/as_of": "2026-01-01T00:00:00+00:00"})
+    dg.materialize([excursion], instance=built, tags={tag: "2026-01-01T00:00:00+00:00"})
     assert requested(dg.evaluate_automation_conditions(defs, built, cursor=before.cursor)) == set()
     dg.materialize([excursion], instance=built)
     assert requested(dg.evaluate_automation_conditions(defs, built, cursor=before.cursor)) != set()

@@ -132,3 +132,41 @@ def test_a_failed_run_and_a_failed_check_are_announced_once(installation: Any) -
         tick(failures, instance, cursor=first.cursor)
         tick(failures, instance)  # as after the loss of the cursor
         assert len(announced()) == before + 2
+
+
+def graph_with_a_wrong_segment(*, alone: bool) -> dg.Definitions:
+    """Two segments in one step, one of them wrong, and what is made from both."""
+    specs = [dg.AssetSpec("good", skippable=True), dg.AssetSpec("wrong", skippable=True)]
+
+    @dg.multi_asset(name="dbt_segments" if alone else "dbt_marts", specs=specs)
+    def models() -> Any:
+        yield dg.MaterializeResult(asset_key="good")
+        raise dg.Failure("a mistake in the SQL")
+
+    @dg.asset(deps=["good", "wrong"])
+    def memberships() -> None: ...
+
+    return dg.Definitions(
+        assets=[models, memberships], jobs=[dg.define_asset_job("refresh", "*", tags={"segue/whole": "true"})]
+    )
+
+
+@pytest.mark.usefixtures("installation")
+@pytest.mark.parametrize("alone", [True, False])
+def test_after_a_failed_segment_the_rest_goes_on_with_the_same_clock(alone: bool) -> None:
+    from sensors.failures import goes_on
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        job = graph_with_a_wrong_segment(alone=alone).resolve_job_def("refresh")
+        result = job.execute_in_process(instance=instance, raise_on_error=False)
+        assert not result.success
+        record = instance.get_run_record_by_id(result.run_id)
+        assert record is not None
+        requests = goes_on(instance, record.dagster_run)
+        if not alone:
+            assert requests == []
+            return
+        (request,) = requests
+        assert request.asset_selection == [dg.AssetKey("memberships")]
+        assert request.run_key == f"after {result.run_id}"
+        assert request.tags["segue/as_of"] == record.create_timestamp.isoformat()
