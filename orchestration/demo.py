@@ -9,6 +9,7 @@ import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -16,6 +17,7 @@ from rich.table import Table
 from orchestration.processes import end_with_parent, stop_on_signals
 from orchestration.turns import turn
 from orchestration.up import announce, serving, wait
+from segue import watch
 from segue.clock import system_time
 from segue.errors import SegueError
 from segue.events import accounting
@@ -117,9 +119,7 @@ def summarize(settings: Settings) -> None:
         clusters = con.execute(
             "select cluster_name, person_count, profile from clusters.profiles where method = 'kmeans' order by 2 desc"
         ).fetchall()
-        anomalies = con.execute(
-            "select started_at, kpi, slice, value, expected, severity from watch.anomalies order by started_at"
-        ).fetchall()
+        unusual = watch.anomalies(con)
         sent = con.execute(
             "select channel, status, count(*), any_value(detail) from alerts.announcements group by all order by all"
         ).fetchall()
@@ -140,17 +140,23 @@ def summarize(settings: Settings) -> None:
     )
     _print(
         "Anomalies",
-        ["since", "KPI", "slice", "value", "expected", "severity"],
+        ["since", "what", "value", "expected", "severity"],
         [
-            (f"{since:%Y-%m-%d}", kpi, part, f"{value:,.4g}", f"{expected:,.4g}", how)
-            for since, kpi, part, value, expected, how in anomalies
+            (
+                f"{a.first_date:%Y-%m-%d}",
+                watch.name_of(a.kpi, a.slice),
+                watch.amount(a.value, kpi=a.kpi, kind=a.kind),
+                watch.amount(a.expected, kpi=a.kpi, kind=a.kind),
+                a.severity,
+            )
+            for a in unusual
         ],
     )
     _print("Alerts", ["channel", "status", "alerts", "where"], [(a, b, f"{c:,}", d or "") for a, b, c, d in sent])
 
 
 def _print(title: str, columns: list[str], rows: list[tuple[str, ...]]) -> None:
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=SIMPLE_HEAD)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:

@@ -14,7 +14,7 @@ class _Lines(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self._rows: dict[str, list[str]] = {}
+        self._rows: dict[str, dict[str, str]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         meta: dict[str, Any] = getattr(record, "dagster_meta", {})
@@ -27,12 +27,15 @@ class _Lines(logging.Handler):
             return
         step = event.step_key or ""
         if event.is_step_materialization:
-            self._rows.setdefault(step, []).append(self._describe(event))
+            name, rows = self._describe(event)
+            # A run over many days tells of the same table once per day; the last one knows its rows.
+            known = self._rows.setdefault(step, {})
+            known[name] = rows or known.get(name, "")
         elif event.is_step_success:
             seconds = event.step_success_data.duration_ms / 1000
-            self._say(f"✓ {step:<22} {seconds:6.1f} s  {self._summary(step)}")
+            self._say(f"✓ {_name_of(step):<22} {seconds:6.1f} s  {self._summary(step)}")
         elif event.is_step_failure:
-            self._say(f"✗ {step:<22} {first_line(reason_of(event))}")
+            self._say(f"✗ {_name_of(step):<22} {first_line(reason_of(event))}")
         elif event.event_type_value == "ASSET_CHECK_EVALUATION":
             result = event.asset_check_evaluation_data
             if not result.passed:
@@ -40,20 +43,24 @@ class _Lines(logging.Handler):
                 said = result.description or ""
                 self._say(f"  {mark} check {result.asset_key.to_user_string()}: {result.check_name} {first_line(said)}")
 
-    def _describe(self, event: dg.DagsterEvent) -> str:
+    def _describe(self, event: dg.DagsterEvent) -> tuple[str, str]:
         materialization = event.step_materialization_data.materialization
         name = materialization.asset_key.path[-1]
         rows = materialization.metadata.get("dagster/row_count")
-        return f"{name} {rows.value:,}" if rows is not None and isinstance(rows.value, int) else name
+        return name, f"{rows.value:,}" if rows is not None and isinstance(rows.value, int) else ""
 
     def _summary(self, step: str) -> str:
-        # A run over many days says the same once per day.
-        done = list(dict.fromkeys(self._rows.pop(step, [])))
+        done = [f"{name} {rows}".rstrip() for name, rows in self._rows.pop(step, {}).items()]
         return ", ".join(done) if len(done) <= 4 else f"{', '.join(done[:3])} and {len(done) - 3} more"
 
     def _say(self, line: str) -> None:
         sys.stderr.write(line.rstrip() + "\n")
         sys.stderr.flush()
+
+
+def _name_of(step: str) -> str:
+    """`watch__anomalies` is `anomalies` to a reader."""
+    return step.rpartition("__")[2]
 
 
 @dg.logger(config_schema={}, description="One line per step, for a terminal.")

@@ -8,6 +8,7 @@ import pytest
 
 EDITED = dg.AssetKey(["segments", "power_users"])
 MEMBERSHIPS = dg.AssetKey(["segments", "memberships"])
+TRANSITIONS = dg.AssetKey(["segments", "transitions"])
 DAILY = dg.AssetKey(["kpis", "daily"])
 
 #: What tells people is not automated: a sensor knows whether there is anything to tell.
@@ -121,15 +122,15 @@ def stand_in(
 
 def test_what_follows_a_failure_waits(defs: dg.Definitions, built: dg.DagsterInstance) -> None:
     before = dg.evaluate_automation_conditions(defs, built)
-    # As the UI does it: a run of chosen assets.
-    keys = [EDITED, MEMBERSHIPS]
-    good, bad = stand_in(defs, EDITED), stand_in(defs, MEMBERSHIPS, fails=True)
-    everything = dg.Definitions(assets=[good, bad, stand_in(defs, DAILY)], jobs=[dg.define_asset_job("all", "*")])
+    # As the UI does it: a run of chosen assets. Transitions are made together with memberships.
+    keys = [EDITED, MEMBERSHIPS, TRANSITIONS]
+    made = [stand_in(defs, key, fails=key != EDITED) for key in keys]
+    everything = dg.Definitions(assets=[*made, stand_in(defs, DAILY)], jobs=[dg.define_asset_job("all", "*")])
     run = everything.resolve_job_def("all").execute_in_process(
         instance=built, asset_selection=keys, raise_on_error=False
     )
     assert not run.success
-    assert MEMBERSHIPS not in requested(dg.evaluate_automation_conditions(defs, built, cursor=before.cursor))
+    assert not set(keys) & requested(dg.evaluate_automation_conditions(defs, built, cursor=before.cursor))
 
 
 @pytest.mark.parametrize("tag", ["segue/as_of", "segue/whole"])
