@@ -7,7 +7,7 @@ from orchestration.automation import WRITER
 from orchestration.keys import ANNOUNCEMENTS, ANOMALIES
 from orchestration.resources import Clock, Turn, Warehouse
 from segue import alerts
-from segue.warehouse import Connection
+from segue.warehouse import Connection, has_table
 
 
 # No automation: the sensor `anomalies` knows better, since what was not delivered is tried again later.
@@ -57,11 +57,7 @@ def announcements(
 
 
 def _count(con: Connection) -> int:
-    tables = con.execute(
-        "select count(*) from information_schema.tables where table_catalog = current_database()"
-        " and table_schema = 'alerts' and table_name = 'announcements'"
-    ).fetchone()
-    if not tables or not tables[0]:
+    if not has_table(con, "alerts", "announcements"):
         return 0
     row = con.execute("select count(*) from alerts.announcements").fetchone()
     return int(row[0]) if row else 0

@@ -22,9 +22,8 @@ from segue.alerts.message import (
 from segue.clock import to_warehouse
 from segue.errors import BadInputError, SegueError
 from segue.settings import Settings, load_settings
-from segue.warehouse import Connection, Warehouse, WriterLock
+from segue.warehouse import Connection, Warehouse, WriterLock, has_table
 from segue.watch import Anomaly, Severity, anomalies, plot_anomaly, plot_overview
-from segue.watch.tables import has_table
 
 log = logging.getLogger(__name__)
 

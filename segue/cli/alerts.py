@@ -51,7 +51,7 @@ def list_anomalies(severity: Severity = "low", format: OutputFormat = Format.tab
 @anomalies_app.command("series")
 def list_series(format: OutputFormat = Format.table) -> None:
     """Every series: whether it is watched, why not, and the smallest change of one day that would be noticed."""
-    from segue.watch.tables import has_table
+    from segue.warehouse import has_table
 
     columns = ["kpi", "slice", "status", "detectable_change", "detail"]
     with warehouse().read() as con:
@@ -65,7 +65,7 @@ def list_series(format: OutputFormat = Format.table) -> None:
 @alerts_app.command("list")
 def list_alerts(format: OutputFormat = Format.table) -> None:
     """Every announcement: what, where to, when, how it went. Latest first."""
-    from segue.watch.tables import has_table
+    from segue.warehouse import has_table
 
     columns = ["created_at", "channel", "status", "kind", "subjects", "attempts", "title", "detail"]
     query = """

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from segue.warehouse import Connection
+from segue.warehouse import Connection, has_table
 
 #: What stands in `raw.loads.file` for a load that put quarantined messages back.
 REPLAY = "quarantine replay"
@@ -49,8 +49,7 @@ def scalar(con: Connection, query: str, parameters: list[Any] | None = None) -> 
 
 def has_tables(con: Connection) -> bool:
     """Whether anything was ever ingested."""
-    query = "select count(*) from duckdb_tables() where schema_name = 'raw' and table_name = 'loads'"
-    return bool(scalar(con, query))
+    return has_table(con, "raw", "loads")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from segue.clock import from_warehouse
 from segue.errors import BadInputError
-from segue.warehouse import Connection
+from segue.warehouse import Connection, has_table
 
 _TYPES = ("user_id", "anonymous_id", "device_id", "email")
 
@@ -88,7 +88,7 @@ def people(con: Connection, *, limit: int) -> list[tuple[str, int, str, int, dat
 
     Those with most identifiers first. Empty when nothing was stitched yet.
     """
-    if not _exists(con, "identifiers"):
+    if not has_table(con, "identity", "identifiers"):
         return []
     return con.execute(
         """
@@ -116,7 +116,7 @@ def _by_identifier(con: Connection, identifier: str) -> dict[str, str]:
     """person_id → identifier type."""
     kind, colon, value = identifier.partition(":")
     pairs = [(kind, value)] if colon and kind in _TYPES else [(kind, identifier) for kind in _TYPES]
-    if not _exists(con, "identifiers"):
+    if not has_table(con, "identity", "identifiers"):
         return {}
     found: dict[str, str] = {}
     for kind, value in pairs:
@@ -134,7 +134,7 @@ def _by_identifier(con: Connection, identifier: str) -> dict[str, str]:
 
 def _by_person_id(con: Connection, identifier: str) -> dict[str, str]:
     """The id itself, or the one that it was merged into, through any number of merges."""
-    if not _exists(con, "identifiers"):
+    if not has_table(con, "identity", "identifiers"):
         return {}
     seen: set[str] = set()
     current = identifier
@@ -222,12 +222,3 @@ def _person(con: Connection, person_id: str, asked_for: str) -> Person:
             for left_type, left_value, right_type, right_value, rule, reason, at in refused
         ),
     )
-
-
-def _exists(con: Connection, table: str) -> bool:
-    row = con.execute(
-        "select count(*) from information_schema.tables"
-        " where table_catalog = current_database() and table_schema = 'identity' and table_name = $1",
-        [table],
-    ).fetchone()
-    return bool(row and row[0])

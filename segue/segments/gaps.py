@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from datetime import date, datetime, timedelta
 
 from segue.clock import end_of_day, to_warehouse
-from segue.warehouse import Connection
+from segue.warehouse import Connection, has_table
 
 
 def missing_days(
@@ -39,10 +39,6 @@ def missing_days(
 
 
 def _evaluated(con: Connection) -> frozenset[tuple[str, datetime]]:
-    tables = con.execute(
-        "select count(*) from information_schema.tables where table_catalog = current_database()"
-        " and table_schema = 'segments' and table_name = 'evaluations'"
-    ).fetchone()
-    if not tables or not tables[0]:
+    if not has_table(con, "segments", "evaluations"):
         return frozenset()
     return frozenset(con.execute("select segment, as_of from segments.evaluations where not is_held").fetchall())

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from segue.clock import from_warehouse, to_warehouse
 from segue.errors import BadInputError
-from segue.warehouse import Connection
+from segue.warehouse import Connection, has_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,9 +173,4 @@ def require_segment(con: Connection, name: str) -> None:
 
 
 def _has_history(con: Connection) -> bool:
-    row = con.execute(
-        "select count(*) from information_schema.tables"
-        " where table_catalog = current_database() and table_schema = 'segments'"
-        " and table_name in ('evaluations', 'transitions', 'memberships', 'merged_people')"
-    ).fetchone()
-    return row is not None and row[0] == 4
+    return has_table(con, "segments", "evaluations", "transitions", "memberships", "merged_people")

@@ -5,8 +5,8 @@ after kill -9 too; one writer at a time, whichever process it is in.
 Never: knows what the tables mean.
 """
 
-from segue.warehouse.connect import Connection, Warehouse
+from segue.warehouse.connect import Connection, Warehouse, has_table
 from segue.warehouse.lock import WriterLock
 from segue.warehouse.maintenance import MaintenanceReport, maintain
 
-__all__ = ["Connection", "MaintenanceReport", "Warehouse", "WriterLock", "maintain"]
+__all__ = ["Connection", "MaintenanceReport", "Warehouse", "WriterLock", "has_table", "maintain"]

@@ -26,6 +26,16 @@ LAKE = "lake"
 _BUSY_MILLISECONDS = 10_000
 
 
+def has_table(con: Connection, schema: str, *names: str) -> bool:
+    """Whether the default catalog of `con` has all of these tables or views."""
+    row = con.execute(
+        "select count(*) from information_schema.tables where table_catalog = current_database()"
+        " and table_schema = $1 and list_contains($2, table_name)",
+        [schema, list(names)],
+    ).fetchone()
+    return row is not None and row[0] == len(names)
+
+
 def link_extensions(settings: Settings) -> Path:
     """A DuckDB extension directory made of links into the installed wheels, so nothing is downloaded.
 

@@ -8,10 +8,10 @@ from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from segue.errors import BadInputError
-from segue.warehouse import Connection
+from segue.warehouse import Connection, has_table
 from segue.watch.forecast import Forecast
 from segue.watch.series import Point, make_series
-from segue.watch.tables import Anomaly, Kind, anomalies, has_table
+from segue.watch.tables import Anomaly, Kind, anomalies
 from segue.watch.words import amount, change_of, clean, day, name_of, period
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from statistics import median
 
 from segue.clock import end_of_day
 from segue.errors import WarehouseError
-from segue.warehouse import Connection
-from segue.watch.tables import Kind, has_table
+from segue.warehouse import Connection, has_table
+from segue.watch.tables import Kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

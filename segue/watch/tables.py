@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
 from segue.clock import from_warehouse
-from segue.warehouse import Connection
+from segue.warehouse import Connection, has_table
 
 Severity = Literal["low", "medium", "high"]
 Direction = Literal["up", "down"]
@@ -82,16 +82,6 @@ def ensure_tables(con: Connection) -> None:
     con.execute("create schema if not exists watch")
     for name, columns in _TABLES.items():
         con.execute(f"create table if not exists watch.{name} ({columns})")
-
-
-def has_table(con: Connection, schema: str, name: str) -> bool:
-    """Whether the warehouse has this table or view."""
-    return (
-        con.execute(
-            "select 1 from information_schema.tables where table_schema = $1 and table_name = $2", [schema, name]
-        ).fetchone()
-        is not None
-    )
 
 
 def anomalies(con: Connection, *, min_severity: Severity = "low", ids: Sequence[str] | None = None) -> list[Anomaly]:
