@@ -1,0 +1,440 @@
+"""The evaluation itself, with no input or output: events and times in, changes of memberships out."""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from segue.clock import from_warehouse, to_warehouse
+from segue.models import Project
+from segue.realtime.ahead import Ahead, Said
+from segue.realtime.chain import Chain, Staging, conform
+from segue.realtime.changes import NOTHING, Stay, carry_on, survivors_among, transitions
+from segue.realtime.events import ID_COLUMNS, IDENTITY_COLUMNS, Arrivals, Seen
+from segue.realtime.features import Features
+from segue.realtime.history import History
+from segue.realtime.people import People, from_micros, micros
+from segue.realtime.rules import Decoder, Rules, rules
+from segue.store import PersonState, Update
+
+log = logging.getLogger(__name__)
+
+#: Answers with a relation of the warehouse as an Arrow table; None when it is not there.
+Held = Callable[[str], pa.Table | None]
+
+#: A component with more rows is evaluated apart from the others, so that it holds up nobody.
+BIG = 5_000
+
+#: Rows that are evaluated together when everybody is.
+ROWS_PER_PIECE = 150_000
+
+Evaluated = dict[int, dict[str, tuple[tuple[str, ...], str | None]]]
+
+
+class Engine:
+    """The people of one project, and what their segments are.
+
+    Not for several threads. Every time passed is aware, and never before one that was passed earlier.
+
+    Args:
+        project: as published.
+        held: where population models and foreign sources are read.
+        refused: models that look at everyone → why; segments made from them are left out.
+        horizon_seconds: how far to look ahead; also the bound on how late a change without an event can be.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        *,
+        held: Held = lambda relation: None,
+        refused: Mapping[str, str] | None = None,
+        horizon_seconds: int = 300,
+    ) -> None:
+        self.project = project
+        self._refused = dict(refused or {})
+        self._horizon_seconds = horizon_seconds
+        self.staging = Staging(project)
+        self.rules: Rules = rules(project, self._refused)
+        self._chain = Chain(project, [s.name for s in self.rules.evaluated], self.staging, held)
+        self._decoder = Decoder(self.rules)
+        self.history = History(self._chain.schema)
+        self.people = People()
+        self._seen = Seen()
+        self._needs_sightings = self._chain.reads_sightings
+        self._arrivals = Arrivals(self.staging, self.people, needs_sightings=self._needs_sightings)
+        self._ahead = Ahead(horizon_seconds)
+        self._stays: dict[str, Stay] = {}
+        self._pass: deque[int] | None = None
+        self._pass_cause, self._pass_all = "load", True
+        self._known: dict[int, list[str]] = {}  # component → people that the store knows there
+        self._big: dict[int, None] = {}
+        self._future: list[pa.Table] = []  # received later than the clock says it is
+        self._future_at: datetime | None = None
+        self.as_of = datetime(1970, 1, 1, tzinfo=UTC)
+        self.caught_by_sweep = 0
+        self.evaluated_count = 0
+
+    @property
+    def needed(self) -> list[str]:
+        """Columns of staged events that `load` reads; the others may be missing."""
+        wanted = {*self.history.schema.names, *ID_COLUMNS, "previous_id", "event_type", "message_id"}
+        wanted |= {"occurred_at", "received_at", "load_id"}
+        reads_more = self.staging.identity_reads_more_than(IDENTITY_COLUMNS)
+        return [name for name in self.staging.types if reads_more or name in wanted]
+
+    # What is known to begin with.
+
+    def load(self, staged: pa.Table, hashes: pa.Array, as_of: datetime) -> None:
+        """Take a history without evaluating it. To be called first, once.
+
+        Args:
+            staged: staged events of messages received by `as_of`, at least the columns `needed`; each message once.
+            hashes: `message_hash` of each.
+        """
+        self._advance(as_of)
+        self._seen.fill(hashes)
+        nodes = self._arrivals.learn_all(conform(staged, self.staging.schema), as_of)
+        self.people.joined.clear()
+        self.people.resolve(self.people.roots(), as_of)
+        roots = self._arrivals.roots_of(nodes)
+        is_known = roots >= 0
+        rows = staged.select(self._chain.columns)
+        if not is_known.all():
+            rows, roots = rows.filter(pa.array(is_known)), roots[is_known]
+        self.history.fill(rows, roots)
+
+    def restore(self, stays: Iterable[tuple[str, Mapping[str, datetime]]]) -> None:
+        """Take over what the store says of people: person_id, segment → entered_at. To be called after `load`."""
+        for person, since in stays:
+            names = tuple(sorted(since))
+            self._stays[person] = Stay(names, tuple(since[name] for name in names))
+        alive: dict[str, int] = {}
+        for root in self.people.roots():
+            alive |= dict.fromkeys(self.people.people_of(root), root)
+        for person in self._stays:
+            into = survivors_among([person], self.people.merged).get(person, person)
+            if into in alive:
+                self._known.setdefault(alive[into], []).append(person)
+            else:
+                # Nobody of that id is left: it leaves when everybody is evaluated.
+                self._known.setdefault(-1, []).append(person)
+
+    def start_pass(self, cause: str, *, all_people: bool = True) -> None:
+        """Have everybody evaluated, by `pass_step`; replaces a pass that was not finished.
+
+        Args:
+            cause: of the transitions: load, definition, time.
+            all_people: also update people whose segments stayed as they were, for their features.
+        """
+        self._pass = deque(self.people.roots())
+        self._pass_cause, self._pass_all = cause, all_people
+
+    def pass_step(self, as_of: datetime, *, rows: int = ROWS_PER_PIECE) -> Update | None:
+        """The next piece of the pass, of about so many rows; None when it is over. Batches may come in between."""
+        if self._pass is None:
+            return None
+        self._advance(as_of)
+        piece: dict[int, None] = {}
+        budget = rows
+        while self._pass and budget > 0:
+            root = self.people.root(self._pass.popleft())
+            if root not in piece:
+                piece[root] = None
+                budget -= self.history.count(root) + 10
+        is_over = not self._pass
+        if is_over:
+            self._pass = None
+        return self._evaluate(
+            list(piece), as_of, cause=self._pass_cause, all_people=self._pass_all, and_nobodies=is_over
+        )
+
+    @property
+    def pass_left(self) -> int:
+        """Components that the pass has not come to yet."""
+        return len(self._pass or ())
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether a pass over everybody is not finished."""
+        return self._pass is not None
+
+    # What arrives.
+
+    def batch(self, raw: pa.Table, as_of: datetime) -> Update:
+        """Take messages, and evaluate whom they concern.
+
+        Args:
+            raw: rows as in `raw.events`, judged. Those that are known by `message_id` already are passed over; those
+                received after `as_of` wait.
+        """
+        self._advance(as_of)
+        return self._take([raw] if raw.num_rows else [], as_of)
+
+    def absorb(self, raw: pa.Table, as_of: datetime) -> None:
+        """Take messages whose effect the store has already; nobody is evaluated. To be called before `restore`."""
+        self._advance(as_of)
+        dirty, _ = self._add([raw], as_of)
+        self.people.resolve(dirty, as_of)
+
+    def due(self, as_of: datetime) -> Update | None:
+        """Evaluate those whose time has come; None when there are none."""
+        self._advance(as_of)
+        nodes = self.people.due(as_of)
+        arrived = self._arrived(as_of)
+        timed = self._ahead.due(micros(to_warehouse(as_of)))
+        late = self._ahead.overdue(micros(to_warehouse(as_of)), 200)
+        if arrived:
+            return self._take(arrived, as_of, also=(*timed, *late), unsure=nodes)
+        if not nodes and not timed and not late:
+            return None
+        news = self.people.resolve(nodes, as_of)
+        roots = list(dict.fromkeys((*(self.people.root(n) for n in nodes), *timed, *late)))
+        update = self._evaluate(roots, as_of, cause="time", merges=news, all_people=False)
+        if late:
+            among = {person for root in late for person in self._known.get(root, ())}
+            self.caught_by_sweep += sum(t.person_id in among for t in update.transitions)
+        return update
+
+    def big(self, as_of: datetime) -> Update | None:
+        """Evaluate one of those with very many events; None when none waits."""
+        if not self._big:
+            return None
+        self._advance(as_of)
+        root = next(iter(self._big))
+        del self._big[root]
+        return self._evaluate([root], as_of, cause="event", big_too=True)
+
+    def look_ahead(self, as_of: datetime, *, limit: int = 200) -> bool:
+        """One step of finding out who will change with nothing arriving. False: nothing to do at present."""
+        return self._ahead.look(micros(to_warehouse(as_of)), self._ask, self._states, limit)
+
+    @property
+    def next_due(self) -> datetime | None:
+        """When `due` has something to do next, as far as is known."""
+        moments = [self.people.next_wait, self._future_at]
+        timer = self._ahead.next_due()
+        moments.append(None if timer is None else from_warehouse(from_micros(timer)))
+        return min((m for m in moments if m is not None), default=None)
+
+    @property
+    def next_look(self) -> datetime | None:
+        """When `look_ahead` has something to do next; None: never, as things are."""
+        moment = self._ahead.next_look()
+        return None if moment is None else from_warehouse(from_micros(moment))
+
+    @property
+    def backlog(self) -> int:
+        """Components that wait for an evaluation apart or for a look ahead."""
+        return len(self._big) + self._ahead.waiting_count
+
+    @property
+    def has_big(self) -> bool:
+        """Whether somebody with very many events waits."""
+        return bool(self._big)
+
+    @property
+    def person_count(self) -> int:
+        """People whose state is known."""
+        return len(self._stays)
+
+    @property
+    def timer_count(self) -> int:
+        """Components that are known to change within the horizon."""
+        return self._ahead.timer_count
+
+    def memberships(self) -> dict[str, tuple[str, ...]]:
+        """person_id → segments, of everybody who is in one."""
+        return {person: stay.segments for person, stay in self._stays.items() if stay.segments}
+
+    # New definitions.
+
+    def redefine(self, project: Project, *, held: Held, refused: Mapping[str, str] | None = None) -> bool:
+        """Take a new project over; afterwards `start_pass` is to be called.
+
+        Returns:
+            False when the history here does not have what the new models need, so that it must be loaded anew.
+            Nothing has changed then.
+
+        Raises:
+            DefinitionError: when the new models cannot be put together. Nothing has changed then either.
+        """
+        staging = Staging(project)
+        new_rules = rules(project, dict(refused or {}))
+        chain = Chain(project, [s.name for s in new_rules.evaluated], staging, held)
+        if staging.sql != self.staging.sql or staging.identity_sql != self.staging.identity_sql:
+            return False
+        if not set(chain.columns) <= set(self.history.schema.names) or chain.reads_sightings > self._needs_sightings:
+            return False
+        self.project, self.rules, self._chain = project, new_rules, chain
+        self._refused, self._decoder = dict(refused or {}), Decoder(new_rules)
+        return True
+
+    # Inside.
+
+    def _advance(self, as_of: datetime) -> None:
+        if as_of < self.as_of:
+            raise ValueError(f"the clock went back from {self.as_of} to {as_of}")
+        self.as_of = as_of
+
+    def _arrived(self, as_of: datetime) -> list[pa.Table]:
+        if self._future_at is None or self._future_at > as_of:
+            return []
+        waiting, self._future, self._future_at = self._future, [], None
+        return waiting
+
+    def _take(
+        self, tables: Sequence[pa.Table], as_of: datetime, *, also: Sequence[int] = (), unsure: Collection[int] = ()
+    ) -> Update:
+        dirty, touched = self._add([*tables, *self._arrived(as_of)], as_of)
+        dirty.update(unsure)
+        news = self.people.resolve(dirty, as_of) if dirty else []
+        roots = list(dict.fromkeys(self.people.root(n) for n in (*touched, *dirty, *also)))
+        return self._evaluate(roots, as_of, cause="event", merges=news)
+
+    def _add(self, tables: Sequence[pa.Table], as_of: datetime) -> tuple[set[int], dict[int, None]]:
+        """Put messages into the history: identifiers of components to resolve, and components touched."""
+        dirty: set[int] = set()
+        touched: dict[int, None] = {}
+        for raw in tables:
+            fresh = self._seen.new(self._hold_back(raw, as_of))
+            if not fresh.num_rows:
+                continue
+            staged = self.staging.stage(fresh, as_of)
+            nodes = self._arrivals.learn(staged, as_of, dirty)
+            roots = [self.people.root(node) if node >= 0 else -1 for node in nodes]
+            self._follow_joins()
+            rows = staged.select(self.history.schema.names)
+            if -1 in roots:
+                rows, roots = rows.filter(pa.array([r >= 0 for r in roots])), [r for r in roots if r >= 0]
+            self.history.append(rows.combine_chunks(), roots)
+            touched |= dict.fromkeys(roots)
+        return dirty, touched
+
+    def _follow_joins(self) -> None:
+        for into, gone in self.people.joined:
+            self.history.join(into, gone)
+            self._ahead.join(gone)
+            known = self._known.pop(gone, None)
+            if known:
+                self._known.setdefault(into, []).extend(known)
+            if self._big.pop(gone, 0) is None:
+                self._big[into] = None
+        self.people.joined.clear()
+
+    def _hold_back(self, raw: pa.Table, as_of: datetime) -> pa.Table:
+        received = raw["received_at"].cast(pa.timestamp("us"))
+        later = pc.greater(received, pa.scalar(to_warehouse(as_of), pa.timestamp("us")))
+        if not pc.any(later).as_py():
+            return raw
+        waiting = raw.filter(later)
+        self._future.append(waiting)
+        first = from_warehouse(pc.min(waiting["received_at"].cast(pa.timestamp("us"))).as_py())
+        self._future_at = first if self._future_at is None else min(first, self._future_at)
+        return raw.filter(pc.invert(later))
+
+    def _answers(self, roots: Collection[int], as_of: datetime) -> Evaluated:
+        """What the SQL says of the people of these components."""
+        identifiers = self.people.table(roots, as_of)
+        answer = self._chain.evaluate(self.history.take(roots).select(self._chain.columns), identifiers, as_of)
+        self.evaluated_count += len(roots)
+        person_root = {person: root for root in roots for person in self.people.people_of(root)}
+        found: Evaluated = {root: {} for root in roots}
+        masks = zip(*(answer[f"m{n}"].to_pylist() for n in range(self._chain.slots)), strict=True)
+        names = self._decoder.names
+        for person, mask, features in zip(
+            answer["person_id"].to_pylist(), masks, answer["features"].to_pylist(), strict=True
+        ):
+            root = person_root.get(person)
+            if root is not None:
+                found[root][person] = (names(mask), features)
+        return found
+
+    def _ask(self, roots: Collection[int], moment: int) -> Mapping[int, Said]:
+        as_of = from_warehouse(from_micros(moment))
+        return {
+            root: {person: names for person, (names, _) in said.items() if names}
+            for root, said in self._answers(roots, as_of).items()
+        }
+
+    def _states(self, roots: Iterable[int]) -> Mapping[int, Said]:
+        return {
+            root: {p: s.segments for p in self._known.get(root, ()) if (s := self._stays.get(p, NOTHING)).segments}
+            for root in roots
+        }
+
+    def _evaluate(
+        self,
+        roots: Sequence[int],
+        as_of: datetime,
+        *,
+        cause: str,
+        merges: Sequence[tuple[str, str]] = (),
+        all_people: bool = True,
+        big_too: bool = False,
+        and_nobodies: bool = False,
+    ) -> Update:
+        if not big_too:
+            # Whoever waits apart is evaluated with what has come until then.
+            apart = [root for root in roots if self.history.count(root) > BIG]
+            if apart:
+                self._big |= dict.fromkeys(apart)
+                held_up = set(apart)
+                roots = [root for root in roots if root not in held_up]
+        answers = self._answers(roots, as_of) if roots else {}
+        before: dict[str, Stay] = {}
+        after: dict[str, Stay] = {}
+        states: list[PersonState] = []
+        for root in roots:
+            said = answers[root]
+            identifiers = self.people.identifiers_of(root)
+            known = self._known.get(root, ())
+            before |= {person: self._stays[person] for person in known if person in self._stays}
+            for person, keys in identifiers.items():
+                names, features = said.get(person, ((), None))
+                was = self._stays.get(person, NOTHING)
+                now = after[person] = carry_on(was, names, as_of)
+                if all_people or now is not was:
+                    states.append(
+                        PersonState(
+                            person_id=person,
+                            segments=dict(zip(now.segments, now.since, strict=True)),
+                            features=Features(features),
+                            identifiers=tuple(keys),
+                            as_of=as_of,
+                        )
+                    )
+            self._known[root] = list(identifiers)
+            self._ahead.touch(root)
+        if and_nobodies:
+            nobodies = self._known.pop(-1, ())
+            before |= {person: self._stays[person] for person in nobodies if person in self._stays}
+        return self._tell(before, after, states, merges, as_of=as_of, cause=cause)
+
+    def _tell(
+        self,
+        before: dict[str, Stay],
+        after: dict[str, Stay],
+        states: list[PersonState],
+        merges: Sequence[tuple[str, str]],
+        *,
+        as_of: datetime,
+        cause: str,
+    ) -> Update:
+        left = [person for person in before if person not in after]
+        survivors = survivors_among(left, self.people.merged)
+        told = transitions(before, after, survivors, as_of=as_of, recorded_at=as_of, cause=cause)
+        for person in left:
+            self._stays.pop(person, None)
+        self._stays.update(after)
+        merged = dict(merges) | {person: survivors[person] for person in left if person in survivors}
+        return Update(
+            people=states,
+            merged=merged,
+            gone=[person for person in left if person not in survivors],
+            transitions=told,
+            as_of=as_of,
+        )

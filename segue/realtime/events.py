@@ -1,0 +1,153 @@
+"""What arrives: which messages are new, and whom they concern."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from segue.realtime.chain import Staging, memory
+from segue.realtime.people import People
+
+Ints = npt.NDArray[np.int64]
+
+#: Column of staged events → type of identifier. An event belongs to the component of all of them.
+ID_COLUMNS = {"user_id": "user_id", "anonymous_id": "anonymous_id", "device_id": "device_id", "email_hash": "email"}
+
+#: What identifiers and links may depend on, so that the same ids need not be looked at twice.
+IDENTITY_COLUMNS = frozenset(
+    (*ID_COLUMNS, "previous_id", "event_type", "message_id", "occurred_at", "received_at", "load_id")
+)
+
+#: Hashes that are kept one by one before they are sorted in among the others.
+_LOOSE = 500_000
+
+_HASH = "message_hash"
+
+
+class Seen:
+    """Messages by hash of their ids: the 64 bits by which the warehouse looks them up as well."""
+
+    def __init__(self) -> None:
+        self._sorted: npt.NDArray[np.uint64] = np.empty(0, np.uint64)
+        self._loose: set[int] = set()
+
+    def fill(self, hashes: pa.Array) -> None:
+        """These are known."""
+        self._sorted = np.union1d(self._sorted, np.asarray(hashes.to_numpy(zero_copy_only=False), np.uint64))
+
+    def new(self, raw: pa.Table) -> pa.Table:
+        """The messages that are not known yet, the first received of each id; they are known afterwards."""
+        if not raw.num_rows:
+            return raw
+        if _HASH not in raw.column_names or raw[_HASH].null_count:
+            raw = _with_hashes(raw)
+        order = pc.sort_indices(raw, sort_keys=[("received_at", "ascending")]) if raw.num_rows > 1 else None
+        if order is not None:
+            raw = raw.take(order)
+        hashes = raw[_HASH].to_numpy().astype(np.uint64)
+        place = np.searchsorted(self._sorted, hashes)
+        place[place == len(self._sorted)] = 0
+        is_old = self._sorted[place] == hashes if len(self._sorted) else np.zeros(len(hashes), bool)
+        keep = []
+        for at, (one, old) in enumerate(zip(hashes.tolist(), is_old.tolist(), strict=True)):
+            if not old and one not in self._loose:
+                self._loose.add(one)
+                keep.append(at)
+        if len(self._loose) > _LOOSE:
+            self._sorted = np.union1d(self._sorted, np.fromiter(self._loose, np.uint64, len(self._loose)))
+            self._loose.clear()
+        return raw if len(keep) == raw.num_rows else raw.take(pa.array(keep, pa.int64()))
+
+
+def _with_hashes(raw: pa.Table) -> pa.Table:
+    with memory() as con:
+        con.register("arrived", raw.select(["message_id"]).append_column("n", pa.array(np.arange(raw.num_rows))))
+        found = con.execute("select md5_number_lower(message_id) as h from arrived order by n").to_arrow_table()
+    if _HASH in raw.column_names:
+        raw = raw.drop([_HASH])
+    return raw.append_column(_HASH, found["h"])
+
+
+class Arrivals:
+    """Connects staged events with components.
+
+    Identifiers and links are asked of the models stg_identifiers and stg_links only where an event has ids that have
+    not been seen together before: nearly all have.
+
+    Args:
+        staging: runs the models.
+        people: learns from what they say.
+        needs_sightings: some model reads when an identifier was seen first or last, so every event counts.
+    """
+
+    def __init__(self, staging: Staging, people: People, *, needs_sightings: bool) -> None:
+        self._staging = staging
+        self._people = people
+        self._needs_all = needs_sightings or staging.identity_reads_more_than(IDENTITY_COLUMNS)
+        self._known: dict[tuple[Any, ...], tuple[int, int]] = {}  # ids of an event → an identifier, first received
+        self._columns = [name for name in (*ID_COLUMNS, "previous_id") if name in staging.types]
+
+    def learn(self, staged: pa.Table, as_of: datetime, dirty: set[int]) -> list[int]:
+        """An identifier of each event (-1: it has none); components that must be resolved anew are put into `dirty`."""
+        received = staged["received_at"].cast(pa.timestamp("us")).cast(pa.int64()).to_pylist()
+        keys = self._keys(staged)
+        nodes: list[int] = []
+        unknown: list[int] = []
+        for at, (key, moment) in enumerate(zip(keys, received, strict=True)):
+            known = self._known.get(key)
+            if known is None or moment < known[1]:
+                unknown.append(at)
+                known = self._known[key] = (self._node(key), moment)
+            nodes.append(known[0])
+        if unknown or self._needs_all:
+            chosen = staged if self._needs_all else staged.take(pa.array(unknown))
+            dirty |= self._people.learn(self._staging.identifiers(chosen, as_of), self._staging.links(chosen, as_of))
+        return nodes
+
+    def learn_all(self, staged: pa.Table, as_of: datetime) -> Ints:
+        """The same for a whole history: an identifier of each event."""
+        self._people.learn(self._staging.identifiers(staged, as_of), self._staging.links(staged, as_of))
+        columns = ", ".join(f'"{name}"' for name in ("event_type", *self._columns))
+        with memory() as con:
+            con.register("staged", staged.append_column("n", pa.array(np.arange(staged.num_rows))))
+            con.execute(
+                f"create temp table together as select {columns}, min(received_at) as first_at from staged group by all"
+            )
+            con.execute("create temp table numbered as select *, row_number() over () - 1 as number from together")
+            groups = con.execute("from numbered order by number").to_arrow_table()
+            same = " and ".join(f'a."{c}" is not distinct from b."{c}"' for c in ("event_type", *self._columns))
+            number = con.execute(
+                f"select b.number from staged a join numbered b on {same} order by a.n"
+            ).to_arrow_table()
+        nodes = []
+        first = groups["first_at"].cast(pa.timestamp("us")).cast(pa.int64()).to_pylist()
+        for key, moment in zip(self._keys(groups), first, strict=True):
+            node = self._node(key)
+            self._known[key] = (node, moment)
+            nodes.append(node)
+        found: Ints = np.array(nodes or [-1], np.int64)[number["number"].to_numpy()]
+        return found
+
+    def roots_of(self, nodes: Ints) -> Ints:
+        """The component of each identifier; -1 stays."""
+        distinct, inverse = np.unique(nodes, return_inverse=True)
+        roots = np.array([self._people.root(n) if n >= 0 else -1 for n in distinct.tolist()], np.int64)
+        found: Ints = roots[inverse] if len(roots) else nodes
+        return found
+
+    def _keys(self, staged: pa.Table) -> Sequence[tuple[Any, ...]]:
+        return list(zip(*(staged[name].to_pylist() for name in ("event_type", *self._columns)), strict=True))
+
+    def _node(self, key: tuple[Any, ...]) -> int:
+        """One identifier of an event, all of which are put into one component."""
+        is_alias, node = key[0] == "alias", -1
+        for name, value in zip(self._columns, key[1:], strict=True):
+            kind = ID_COLUMNS.get(name) or ("anonymous_id" if is_alias else None)
+            if value is not None and kind is not None:
+                other = self._people.node((kind, value))
+                node = other if node < 0 else self._people.join(node, other)
+        return node
