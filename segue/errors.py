@@ -29,3 +29,27 @@ class WarehouseError(SegueError):
 
 class DefinitionError(SegueError):
     """A dbt model, segment or contract is not usable; names the file and the reason."""
+
+
+class ValkeyError(SegueError):
+    """The Valkey server of this home cannot be started or reached."""
+
+
+class LogError(SegueError):
+    """The event log cannot take or give entries just now; trying again later may work.
+
+    Args:
+        retry_after_seconds: when it is worth trying again.
+    """
+
+    def __init__(self, message: str, *, fix: str | None = None, retry_after_seconds: int = 1) -> None:
+        super().__init__(message, fix=fix)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class LogFullError(LogError):
+    """The log has reached its ceiling: its readers are behind. Nothing was appended."""
+
+
+class LogDownError(LogError):
+    """The log cannot be reached. What was being appended may or may not be in it."""

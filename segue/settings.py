@@ -50,6 +50,24 @@ class Settings(BaseSettings):
     smtp_url: SecretStr | None = Field(None, description="smtp://user:password@host:port for e-mail alerts.")
     email_from: str = Field("segue@localhost", description="Sender of e-mail alerts.")
     email_to: str = Field("", description="Receivers of e-mail alerts, separated by commas.")
+    valkey_url: str = Field(
+        "",
+        description="The Valkey of the log and the serving store: redis:// or rediss:// address. "
+        "Empty: one of our own under the home, on a socket that only this user can open.",
+    )
+    valkey_max_bytes: int = Field(
+        0, ge=0, description="Most memory our own Valkey may use. 0: six tenths of the machine's memory."
+    )
+    log_max_bytes: int = Field(
+        0,
+        ge=0,
+        description="Ceiling of the event log; beyond it the collector answers 503. 0: a fifth of the machine's "
+        "memory.",
+    )
+    collector_host: str = Field("127.0.0.1", description="Where the collector listens; a proxy with TLS stands before.")
+    collector_port: int = Field(8721, ge=0, le=65535, description="Port of the collector. 0: any free one.")
+    landing_seconds: float = Field(10.0, gt=0, description="The landing writer makes a file at least this often.")
+    landing_bytes: int = Field(16_000_000, gt=0, description="The landing writer makes a file of about this size.")
     country: str = Field("US", description="Country whose holidays the forecasts know (ISO 3166, two letters).")
 
     @field_validator("home", "dbt_project", "landing")
@@ -61,6 +79,16 @@ class Settings(BaseSettings):
     def landing_zone(self) -> Path:
         """The folder that event files are dropped into."""
         return self.landing or self.home / "landing"
+
+    @property
+    def log_ceiling_bytes(self) -> int:
+        """Bytes that the event log may hold."""
+        return self.log_max_bytes or machine_memory_bytes() // 5
+
+    @property
+    def valkey_ceiling_bytes(self) -> int:
+        """Bytes that our own Valkey may use. It evicts nothing: beyond this it refuses to write."""
+        return self.valkey_max_bytes or machine_memory_bytes() * 6 // 10
 
     @cached_property
     def warehouse_home(self) -> Path:
@@ -100,6 +128,16 @@ def load_settings(**overrides: object) -> Settings:
         raise BadSettingError(
             f"unusable settings: {wrong}", fix="`segue config` lists every setting and its meaning"
         ) from None
+
+
+def machine_memory_bytes() -> int:
+    """Memory of this machine, or of the container we run in when that is less."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return total
+    return min(total, int(limit)) if limit.isdigit() else total
 
 
 def child_environment(extra: Mapping[str, str]) -> dict[str, str]:

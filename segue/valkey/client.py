@@ -1,0 +1,72 @@
+"""Connections to the Valkey of a home."""
+
+from typing import Any
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from segue.settings import Settings
+from segue.valkey.paths import socket_path
+
+#: A command that takes longer has failed. An fsync on a busy disk can take seconds.
+_TIMEOUT_SECONDS = 10.0
+
+
+def connect(settings: Settings, *, timeout_seconds: float = _TIMEOUT_SECONDS) -> redis.Redis:
+    """A client that connects when it is first used, and again after the server was away. Bytes in, bytes out.
+
+    Nothing is retried by itself: a command that broke off may have been done, and only the caller knows whether
+    doing it twice is harmless.
+
+    Args:
+        timeout_seconds: longest wait for an answer; a blocking read must wait for less.
+    """
+    retry = Retry(NoBackoff(), 0)
+    if settings.valkey_url:
+        return redis.Redis.from_url(settings.valkey_url, socket_timeout=timeout_seconds, retry=retry)
+    return redis.Redis(unix_socket_path=str(socket_path(settings)), socket_timeout=timeout_seconds, retry=retry)
+
+
+def connect_async(settings: Settings, *, timeout_seconds: float = _TIMEOUT_SECONDS) -> redis.asyncio.Redis:
+    """As `connect`, for one event loop: a client must not be shared by two loops."""
+    retry = AsyncRetry(NoBackoff(), 0)
+    if settings.valkey_url:
+        return redis.asyncio.Redis.from_url(settings.valkey_url, socket_timeout=timeout_seconds, retry=retry)
+    return redis.asyncio.Redis(unix_socket_path=str(socket_path(settings)), socket_timeout=timeout_seconds, retry=retry)
+
+
+def is_running(settings: Settings) -> bool:
+    """Whether the server answers and has read its files."""
+    client = connect(settings, timeout_seconds=2.0)
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
+    finally:
+        client.close()
+
+
+def check_safety(client: redis.Redis) -> tuple[str, ...]:
+    """What of the server's configuration could lose what was acknowledged: a sentence each.
+
+    Our own server has none. A server that hides its configuration is taken at its word.
+    """
+    try:
+        found: dict[Any, Any] = client.config_get("append*", "maxmemory-policy")
+    except redis.ResponseError:
+        return ()
+    wanted = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+    state = {_text(name): _text(value) for name, value in found.items()}
+    return tuple(
+        f"Valkey has {name} {state[name]}, which can lose acknowledged events: set it to {value}"
+        for name, value in wanted.items()
+        if name in state and state[name] != value
+    )
+
+
+def _text(word: str | bytes) -> str:
+    # The two protocols of the client differ in which words they decode.
+    return word.decode() if isinstance(word, bytes) else word
