@@ -7,6 +7,7 @@ neither, and planning is half of what a small batch costs.
 """
 
 import json
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -349,7 +350,8 @@ class Chain:
             f"{quote(name) if name in known else 'null'}::{kind} as {quote(name)}"
             for name, kind in self._staging.types.items()
         )
-        return f"with staged_rows as (select {listed} from rows_now),\n{''.join(f'{body},{chr(10)}' for body in bodies)}{tail}"
+        parts = [f"staged_rows as (select {listed} from rows_now)", *bodies, tail]
+        return "with " + ",\n".join(parts)
 
     def _needed(self, con: Connection, statement: str, rows: pa.Table, identifiers: pa.Table) -> list[str]:
         """The columns of staged events that the answer depends on, as DuckDB's planner sees it."""
@@ -368,9 +370,10 @@ class Chain:
             return list(self._staging.types)
         finally:
             con.execute("drop table rows_now; drop table identifiers_now; set disabled_optimizers = ''")
-        text = json.dumps(list(_scans(json.loads(plan))))
-        self.reads_sightings = '"last_seen_at"' in text or '"first_seen_at"' in text
-        return [name for name in self._staging.types if f'"{name}"' in text or f"{name} " in text]
+        # Any word counts: a filter may be written in any way, and a column too many costs little.
+        words = set(re.findall(r"\w+", json.dumps(list(_scans(json.loads(plan))))))
+        self.reads_sightings = bool(words & {"last_seen_at", "first_seen_at"})
+        return [name for name in self._staging.types if words.intersection(re.findall(r"\w+", name))]
 
 
 def is_population(model: Model) -> bool:

@@ -31,6 +31,11 @@ BIG = 5_000
 #: Rows that are evaluated together when everybody is.
 ROWS_PER_PIECE = 150_000
 
+
+def _nothing_held(_relation: str) -> None:
+    return None
+
+
 Evaluated = dict[int, dict[str, tuple[tuple[str, ...], str | None]]]
 
 
@@ -50,7 +55,7 @@ class Engine:
         self,
         project: Project,
         *,
-        held: Held = lambda relation: None,
+        held: Held | None = None,
         refused: Mapping[str, str] | None = None,
         horizon_seconds: int = 300,
     ) -> None:
@@ -59,7 +64,7 @@ class Engine:
         self._horizon_seconds = horizon_seconds
         self.staging = Staging(project)
         self.rules: Rules = rules(project, self._refused)
-        self._chain = Chain(project, [s.name for s in self.rules.evaluated], self.staging, held)
+        self._chain = Chain(project, [s.name for s in self.rules.evaluated], self.staging, held or _nothing_held)
         self._decoder = Decoder(self.rules)
         self.history = History(self._chain.schema)
         self.people = People()

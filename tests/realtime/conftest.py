@@ -23,8 +23,8 @@ RULES = {
     " where person_id is not null) where n = 1 and event_type = 'page'",
     "said_gold": "select distinct person_id from {{ ref('int_events') }}"
     " where person_id is not null and json_extract_string(properties, '$.plan') = 'gold'",
-    "two_browsers": "select person_id from {{ source('identity', 'identifiers') }} where identifier_type = 'anonymous_id'"
-    " group by person_id having count(*) > 1",
+    "two_browsers": "select person_id from {{ source('identity', 'identifiers') }}"
+    " where identifier_type = 'anonymous_id' group by person_id having count(*) > 1",
 }
 META = {
     "seen_today": "{exclusive_group: presence, priority: 2}",

@@ -125,6 +125,7 @@ class Remembered:
             self.people[state.person_id] = dict(state.segments)
         now = {person: set(since) for person, since in self.people.items() if since}
         assert now == {person: names for person, names in expected.items() if names}, "transitions do not fold"
+        assert not [t for t in update.transitions if t.change == "exited" and t.person_id in update.merged]
         exits = {(self.survivor(t.person_id), t.segment) for t in update.transitions if t.change == "exited"}
         entries = {(t.person_id, t.segment) for t in update.transitions if t.change == "entered"}
         assert not exits & entries, "a merge was told as an exit and an entry"

@@ -1,0 +1,137 @@
+"""What the engine does with merges, waiting links, late clocks, bots and new definitions."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from segue.identity.graph import person_id_of
+from segue.models import Project
+from segue.realtime import engine as engine_module
+from segue.realtime.engine import Engine
+from tests.realtime.world import START, Remembered, Truth, pass_time, raw_events
+
+HORIZON = 4 * 3600
+
+
+def track(number: int, received: datetime, **fields: Any) -> dict[str, Any]:
+    row = {"message_id": f"m{number}", "type": "track", "event": "Product Viewed", "timestamp": received}
+    return row | {"received_at": received, "load_id": number + 1} | fields
+
+
+def test_a_merge_is_told_as_the_history_of_segments_tells_it(hard_project: Project) -> None:
+    moments = [START + timedelta(seconds=n) for n in range(5)]
+    batches = [
+        [track(0, moments[0], anonymous_id="a1"), track(1, moments[0], user_id="u1", event="Premium Feature Used")],
+        [track(2, moments[1], anonymous_id="a1", type="page", event=None)],
+        [track(3, moments[2], anonymous_id="a1", user_id="u1", type="identify", event=None)],
+        [track(4, moments[3], user_id="u2"), track(5, moments[3], anonymous_id="a2")],
+        [track(6, moments[4], user_id="u2", previous_id="u1", type="alias", event=None)],
+    ]
+    tables = [raw_events(batch) for batch in batches]
+    truth = Truth(hard_project, pa.concat_tables(tables), until=moments[-1])
+    engine, store = Engine(hard_project, horizon_seconds=HORIZON), Remembered()
+    for moment, table in zip(moments, tables, strict=True):
+        store.apply(engine.batch(table, moment))
+        assert engine.memberships() == truth.at(moment)
+    told = {(t.transition_id, t.person_id, t.segment, t.change) for t in store.told}
+    assert told == truth.transitions(set(engine.rules.served))
+    assert {t.change for t in store.told} == {"entered", "exited", "merged"}
+    assert store.survivor(person_id_of("anonymous_id", "a1")) in store.people
+    truth.close()
+
+
+def test_a_known_devices_link_is_followed_an_hour_later_with_nothing_arriving(hard_project: Project) -> None:
+    engine, store = Engine(hard_project, horizon_seconds=HORIZON), Remembered()
+    device = {"context": {"device": {"id": "d1"}}}
+    store.apply(engine.batch(raw_events([track(0, START, anonymous_id="a1", **device)]), START))
+    later = START + timedelta(minutes=5)
+    store.apply(engine.batch(raw_events([track(1, later, anonymous_id="a2", **device)]), later))
+    assert len(store.memberships()) == 2
+    pass_time(engine, store, later + timedelta(minutes=59, seconds=59))
+    assert len(store.memberships()) == 2
+    pass_time(engine, store, later + timedelta(hours=1))
+    assert len(store.memberships()) == 1
+    assert store.into == {person_id_of("anonymous_id", "a2"): person_id_of("anonymous_id", "a1")}
+
+
+def test_a_rule_of_time_is_found_at_its_second(hard_project: Project) -> None:
+    engine, store = Engine(hard_project, horizon_seconds=300), Remembered()
+    seen = START + timedelta(milliseconds=250)
+    store.apply(engine.batch(raw_events([track(0, seen, user_id="u1")]), seen))
+    pass_time(engine, store, START + timedelta(hours=18, seconds=1))
+    today = [t for t in store.told if t.segment == "seen_today"]
+    assert [(t.change, t.effective_at) for t in today] == [
+        ("entered", seen),
+        ("exited", START + timedelta(hours=18)),  # midnight
+    ]
+    assert engine.caught_by_sweep == 0
+
+
+def test_a_message_from_the_future_counts_when_its_time_has_come(hard_project: Project) -> None:
+    engine, store = Engine(hard_project, horizon_seconds=HORIZON), Remembered()
+    ahead = START + timedelta(minutes=10)
+    store.apply(engine.batch(raw_events([track(0, ahead, user_id="u1")]), START))
+    assert store.memberships() == {}
+    pass_time(engine, store, ahead - timedelta(seconds=1))
+    assert store.memberships() == {}
+    pass_time(engine, store, ahead)
+    assert len(store.memberships()) == 1
+
+
+def test_somebody_with_very_many_events_holds_up_nobody(
+    hard_project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "BIG", 20)
+    engine, store = Engine(hard_project, horizon_seconds=HORIZON), Remembered()
+    bot = [track(n, START, user_id="bot") for n in range(30)]
+    store.apply(engine.batch(raw_events([*bot, track(99, START, user_id="u1")]), START))
+    assert set(store.memberships()) == {person_id_of("user_id", "u1")}
+    update = engine.big(START)
+    assert update is not None
+    store.apply(update)
+    assert set(store.memberships()) == {person_id_of("user_id", "u1"), person_id_of("user_id", "bot")}
+    assert engine.big(START) is None
+
+
+def test_a_new_definition_is_filled_in_for_everyone(hard_project: Project) -> None:
+    engine, store = Engine(hard_project, horizon_seconds=HORIZON), Remembered()
+    store.apply(engine.batch(raw_events([track(n, START, user_id=f"u{n}") for n in range(50)]), START))
+    gone = replace(hard_project, models=tuple(m for m in hard_project.models if m.name != "awake_now"))
+    moment = START + timedelta(seconds=1)
+    assert engine.redefine(gone, held=lambda _relation: None)
+    assert "awake_now" not in engine.rules.served
+    inner = hard_project.by_name["seen_today"]
+    everyone = replace(inner, compiled_sql='select person_id from "lake"."marts"."person_features"')
+    changed = replace(gone, models=tuple(everyone if m.name == "seen_today" else m for m in gone.models))
+    later = START + timedelta(days=1)
+    pass_time(engine, store, later)
+    assert all("seen_today" not in names for names in store.memberships().values())
+    assert engine.redefine(changed, held=lambda _relation: None)
+    engine.start_pass("definition")
+    moment = later
+    while (update := engine.pass_step(moment, rows=100)) is not None:
+        store.apply(update)
+    assert sum("seen_today" in names for names in store.memberships().values()) == 50
+    assert {t.cause for t in store.told if t.effective_at == later and t.segment == "seen_today"} == {"definition"}
+
+
+def test_a_definition_that_needs_other_columns_asks_for_the_history_anew(hard_project: Project) -> None:
+    engine = Engine(hard_project, horizon_seconds=HORIZON)
+    inner = hard_project.by_name["seen_today"]
+    sql = 'select distinct person_id from "lake"."intermediate"."int_events" where source = \'shop\''
+    changed = replace(
+        hard_project,
+        models=tuple(replace(inner, compiled_sql=sql) if m.name == inner.name else m for m in hard_project.models),
+    )
+    assert not engine.redefine(changed, held=lambda _relation: None)
+    assert engine.project is hard_project
+
+
+def test_the_clock_never_goes_back(hard_project: Project) -> None:
+    engine = Engine(hard_project, horizon_seconds=HORIZON)
+    engine.batch(raw_events([track(0, START, user_id="u1")]), START)
+    with pytest.raises(ValueError, match="went back"):
+        engine.batch(raw_events([]), START - timedelta(seconds=1))
