@@ -77,7 +77,7 @@ class Ahead:
 
     def due(self, now: int) -> list[int]:
         """Components whose time has come; to be evaluated, and told once."""
-        found = []
+        found: list[int] = []
         while self._timers and self._timers[0][0] <= now:
             moment, component = heappop(self._timers)
             if self._due.get(component) == moment:
@@ -88,7 +88,7 @@ class Ahead:
 
     def overdue(self, now: int, limit: int) -> list[int]:
         """Components for which nobody looked in time: only evaluating them now tells. At most `limit`."""
-        found = []
+        found: list[int] = []
         while self._order and self._order[0][0] <= now and len(found) < limit:
             until, component = self._order.popleft()
             if self._until.get(component) == until and component not in self._due:
@@ -142,7 +142,7 @@ class Ahead:
         return True
 
     def _choose(self, now: int, limit: int) -> list[int]:
-        chosen = []
+        chosen: list[int] = []
         for component in self._fresh:
             if len(chosen) == limit:
                 return chosen

@@ -1,35 +1,27 @@
-"""The analyst's SQL as one prepared statement over the rows of some people.
-
-The models between staged events and segments become the CTEs of one statement. Their text stays as dbt compiled it,
-but for two things that are found by the tokenizer: names of relations, and `getvariable('as_of')`. The variable would
-be folded into a prepared plan, and a statement parameter makes DuckDB plan anew each time; a one-row relation does
-neither, and planning is half of what a small batch costs.
-"""
+"""The models between staged events and segments, as the common table expressions of one statement."""
 
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 from sqlglot.dialects.duckdb import DuckDB
-from sqlglot.tokens import Token, TokenType
+from sqlglot.tokenizer_core import TokenType
 
-from segue.clock import to_warehouse
 from segue.errors import DefinitionError
 from segue.models import Model, Project
-from segue.models.check import empty_lake
 from segue.models.project import quote
-from segue.models.tables import TABLES
-from segue.warehouse.connect import LAKE, Connection
+from segue.realtime.sql import Prepared, memory, reads, rewrite
+from segue.realtime.staging import Staging, empty_relation
+from segue.warehouse import Connection
 
 #: Whose rows are served as features.
 FEATURES = "marts.person_features"
 
 IDENTIFIERS = "identity.identifiers"
-RAW = "raw.events"
 
 #: Columns of `identity.identifiers` as the engine gives them.
 IDENTIFIER_SCHEMA = pa.schema(
@@ -43,200 +35,6 @@ IDENTIFIER_SCHEMA = pa.schema(
 BITS = 62
 
 
-class Stream:
-    """An Arrow table under a name that DuckDB has planned with: another table of the same schema may take its place."""
-
-    def __init__(self, table: pa.Table) -> None:
-        self.table = table
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        return self.table.__arrow_c_stream__(requested_schema)
-
-
-def references(sql: str) -> list[tuple[int, int, str]]:
-    """Where compiled SQL names relations of the warehouse: start, end, `schema.table`."""
-    tokens = DuckDB().tokenize(sql)
-    found = []
-    for at in range(len(tokens) - 4):
-        catalog, dot, schema, other_dot, table = tokens[at : at + 5]
-        is_name = catalog.text == LAKE and dot.token_type == other_dot.token_type == TokenType.DOT
-        if is_name and catalog.token_type in (TokenType.IDENTIFIER, TokenType.VAR):
-            found.append((catalog.start, table.end + 1, f"{schema.text}.{table.text}"))
-    return found
-
-
-def reads(model: Model) -> list[str]:
-    """`schema.table` of the relations that the compiled SQL of a model names, each once."""
-    return list(dict.fromkeys(relation for _, _, relation in references(model.compiled_sql)))
-
-
-def rewrite(sql: str, names: Mapping[str, str], *, clock: str | None = None) -> str:
-    """The SQL with other names for its relations, and with `clock` where it asks for `getvariable('as_of')`.
-
-    Raises:
-        KeyError: when a relation has no name.
-    """
-    edits = [(start, end, names[relation]) for start, end, relation in references(sql)]
-    if clock is not None:
-        edits += [(start, end, clock) for start, end in _clock_calls(DuckDB().tokenize(sql))]
-    for start, end, text in sorted(edits, reverse=True):
-        sql = sql[:start] + text + sql[end:]
-    return sql
-
-
-def _clock_calls(tokens: list[Token]) -> list[tuple[int, int]]:
-    return [
-        (tokens[at].start, tokens[at + 3].end + 1)
-        for at in range(len(tokens) - 3)
-        if tokens[at].text.lower() == "getvariable"
-        and tokens[at + 1].token_type == TokenType.L_PAREN
-        and tokens[at + 2].token_type == TokenType.STRING
-        and tokens[at + 2].text == "as_of"
-        and tokens[at + 3].token_type == TokenType.R_PAREN
-    ]
-
-
-def per_event_model(project: Project) -> Model:
-    """The model that cleans each event by itself, from which everything else is made.
-
-    Raises:
-        DefinitionError: when there is none, or there are several.
-    """
-    found = [m for m in project.models if m.is_append_only and m.sources == (RAW,) and not m.depends_on]
-    if len(found) != 1:
-        raise DefinitionError(
-            f"real time needs one append-only model of {RAW}; the project has {len(found)}",
-            fix="make staging.stg_events incremental with the strategy append",
-        )
-    return found[0]
-
-
-class Prepared:
-    """One statement that is planned once and reads Arrow streams.
-
-    Args:
-        sql: with `getvariable('as_of')` where it needs the time.
-        streams: name in the SQL → an empty table with the columns.
-        con: an in-memory connection of the caller's; None: one of its own.
-    """
-
-    def __init__(self, sql: str, streams: Mapping[str, pa.Table], *, con: Connection | None = None) -> None:
-        self.con = con or memory()
-        self._streams = {name: Stream(table) for name, table in streams.items()}
-        for name, stream in self._streams.items():
-            self.con.register(name, stream)
-        self._clock = Stream(_moment(datetime(2026, 1, 1)))  # noqa: DTZ001 — naive UTC, as in the warehouse
-        self.con.register("clock_now", self._clock)
-        self._is_planned = True
-        try:
-            text = rewrite(sql, _Same(), clock="(select as_of from clock_now)")
-            self.con.execute(f"prepare statement_now as {text}")
-        except duckdb.Error:
-            # Some places of SQL take no sub-query: there the statement is planned each time.
-            self._is_planned = False
-            self._sql = sql
-            self.con.execute("set variable as_of = timestamp '2026-01-01'")
-            self.con.execute(f"prepare statement_now as {sql}")
-            self.con.execute("deallocate statement_now")
-
-    def run(self, tables: Mapping[str, pa.Table], as_of: datetime) -> pa.Table:
-        """The answer as of a time (aware)."""
-        for name, table in tables.items():
-            self._streams[name].table = table
-        moment = to_warehouse(as_of)
-        if self._is_planned:
-            self._clock.table = _moment(moment)
-            return self.con.execute("execute statement_now").to_arrow_table()
-        self.con.execute("set variable as_of = $1::timestamp", [moment])
-        return self.con.execute(self._sql).to_arrow_table()
-
-
-class _Same(dict[str, str]):
-    def __missing__(self, relation: str) -> str:
-        return '"' + LAKE + '".' + ".".join(quote(part) for part in relation.split("."))
-
-
-def _moment(moment: datetime) -> pa.Table:
-    return pa.table({"as_of": pa.array([moment], pa.timestamp("us"))})
-
-
-def memory() -> Connection:
-    """An in-memory DuckDB on one thread: two use more processor for the same small statement."""
-    con = empty_lake()
-    con.execute("set threads = 1; set enable_progress_bar = false")
-    con.execute("set variable window_start = null::timestamp; set variable window_end = null::timestamp")
-    return con
-
-
-class Staging:
-    """From `raw.events` to staged events, and from those to identifiers and links.
-
-    Attributes:
-        schema: of the staged events, all columns.
-    """
-
-    def __init__(self, project: Project) -> None:
-        self.model = per_event_model(project)
-        raw = _empty(project, RAW)
-        self.raw_schema = raw.schema
-        self.sql = rewrite(self.model.compiled_sql, {RAW: "raw_now"})
-        self._stage = Prepared(self.sql, {"raw_now": raw})
-        empty = self._stage.run({"raw_now": raw}, as_of=_SOME_TIME)
-        self.schema = empty.schema
-        self._stage.con.register("described", empty)
-        rows = self._stage.con.execute(f"describe {self.sql}").fetchall()
-        self.types = {str(name): str(kind) for name, kind, *_ in rows}
-        names = {self.model.relation: "staged_now"}
-        self.identity_sql = {
-            name: rewrite(project.by_name[name].compiled_sql, names)
-            for name in ("stg_identifiers", "stg_links")
-            if name in project.by_name
-        }
-        self._identity = {name: Prepared(sql, {"staged_now": empty}) for name, sql in self.identity_sql.items()}
-
-    def identity_reads_more_than(self, columns: Collection[str]) -> bool:
-        """Whether identifiers or links are made from any other column of staged events."""
-        words = {token.text for sql in self.identity_sql.values() for token in DuckDB().tokenize(sql)}
-        return bool(words & (self.types.keys() - columns))
-
-    def stage(self, raw: pa.Table, as_of: datetime) -> pa.Table:
-        """Staged events of messages with the columns of `raw.events`; missing ones are null."""
-        return self._stage.run({"raw_now": conform(raw, self.raw_schema)}, as_of).combine_chunks()
-
-    def identifiers(self, staged: pa.Table, as_of: datetime) -> list[dict[str, Any]]:
-        """What the model stg_identifiers makes of these events alone."""
-        return self._rows("stg_identifiers", staged, as_of)
-
-    def links(self, staged: pa.Table, as_of: datetime) -> list[dict[str, Any]]:
-        """What the model stg_links makes of these events alone."""
-        return self._rows("stg_links", staged, as_of)
-
-    def _rows(self, name: str, staged: pa.Table, as_of: datetime) -> list[dict[str, Any]]:
-        if name not in self._identity:
-            return []
-        return list(self._identity[name].run({"staged_now": staged}, as_of).to_pylist())
-
-
-_SOME_TIME = datetime.fromisoformat("2026-01-01T00:00:00+00:00")
-
-
-def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table with exactly these columns, nulls for those that it lacks."""
-    columns = [
-        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema=schema)
-
-
-def _empty(project: Project, relation: str) -> pa.Table:
-    """No rows of a relation that dbt does not build, with the columns that are known of it."""
-    columns = {**project.source_columns.get(relation, {}), **TABLES.get(relation, {})}
-    listed = ", ".join(f"null::{kind} as {quote(name)}" for name, kind in columns.items())
-    with duckdb.connect(":memory:") as con:
-        return con.execute(f"select {listed} where false").to_arrow_table()
-
-
 class Chain:
     """The models that lead to some segments, as one statement.
 
@@ -246,19 +44,26 @@ class Chain:
         staging: says what staged events look like.
         held: answers with a relation that is not evaluated here: a population model, or a source, as it stands
             in the warehouse; None when it is not there.
+        has_features: whether the answer has features, where the project makes them.
 
     Raises:
         DefinitionError: when the statement cannot be made.
     """
 
     def __init__(
-        self, project: Project, segments: Sequence[str], staging: Staging, held: Callable[[str], pa.Table | None]
+        self,
+        project: Project,
+        segments: Sequence[str],
+        staging: Staging,
+        held: Callable[[str], pa.Table | None],
+        *,
+        has_features: bool = True,
     ) -> None:
         self.segments = tuple(segments)
         self._staging = staging
         by_relation = {model.relation: model for model in project.models}
         targets = [project.by_name[name] for name in segments]
-        self._has_features = FEATURES in by_relation
+        self._has_features = has_features and FEATURES in by_relation
         if self._has_features:
             targets.append(by_relation[FEATURES])
         con = memory()
@@ -333,7 +138,7 @@ class Chain:
                 continue
             table = held(relation)
             if table is None:
-                table = _empty(project, relation)
+                table = empty_relation(project, relation)
             name = quote(f"held {relation}")
             con.register("arriving", table)
             con.execute(f"create table memory.main.{name} as from arriving")

@@ -2,28 +2,26 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from segue.clock import from_warehouse, to_warehouse
 from segue.models import Project
 from segue.realtime.ahead import Ahead, Said
-from segue.realtime.chain import Chain, Staging, conform
 from segue.realtime.changes import NOTHING, Stay, carry_on, survivors_among, transitions
-from segue.realtime.events import ID_COLUMNS, IDENTITY_COLUMNS, Arrivals, Seen
+from segue.realtime.events import ID_COLUMNS, IDENTITY_COLUMNS, Arrivals, Future, Seen
 from segue.realtime.features import Features
 from segue.realtime.history import History
 from segue.realtime.people import People, from_micros, micros
-from segue.realtime.rules import Decoder, Rules, rules
+from segue.realtime.rules import Rules
+from segue.realtime.sql import conform
+from segue.realtime.staging import Staging
+from segue.realtime.verdicts import Held, Verdicts
 from segue.store import PersonState, Update
 
 log = logging.getLogger(__name__)
-
-#: Answers with a relation of the warehouse as an Arrow table; None when it is not there.
-Held = Callable[[str], pa.Table | None]
 
 #: A component with more rows is evaluated apart from the others, so that it holds up nobody.
 BIG = 5_000
@@ -60,16 +58,12 @@ class Engine:
         horizon_seconds: int = 300,
     ) -> None:
         self.project = project
-        self._refused = dict(refused or {})
-        self._horizon_seconds = horizon_seconds
         self.staging = Staging(project)
-        self.rules: Rules = rules(project, self._refused)
-        self._chain = Chain(project, [s.name for s in self.rules.evaluated], self.staging, held or _nothing_held)
-        self._decoder = Decoder(self.rules)
-        self.history = History(self._chain.schema)
+        self._verdicts = Verdicts(project, self.staging, held or _nothing_held, dict(refused or {}))
+        self.history = History(pa.schema([self.staging.schema.field(name) for name in self._verdicts.columns]))
         self.people = People()
         self._seen = Seen()
-        self._needs_sightings = self._chain.reads_sightings
+        self._needs_sightings = self._verdicts.reads_sightings
         self._arrivals = Arrivals(self.staging, self.people, needs_sightings=self._needs_sightings)
         self._ahead = Ahead(horizon_seconds)
         self._stays: dict[str, Stay] = {}
@@ -77,8 +71,7 @@ class Engine:
         self._pass_cause, self._pass_all = "load", True
         self._known: dict[int, list[str]] = {}  # component → people that the store knows there
         self._big: dict[int, None] = {}
-        self._future: list[pa.Table] = []  # received later than the clock says it is
-        self._future_at: datetime | None = None
+        self._future = Future()
         self.as_of = datetime(1970, 1, 1, tzinfo=UTC)
         self.caught_by_sweep = 0
         self.evaluated_count = 0
@@ -107,7 +100,7 @@ class Engine:
         self.people.resolve(self.people.roots(), as_of)
         roots = self._arrivals.roots_of(nodes)
         is_known = roots >= 0
-        rows = staged.select(self._chain.columns)
+        rows = staged.select(self.history.schema.names)
         if not is_known.all():
             rows, roots = rows.filter(pa.array(is_known)), roots[is_known]
         self.history.fill(rows, roots)
@@ -189,7 +182,7 @@ class Engine:
         """Evaluate those whose time has come; None when there are none."""
         self._advance(as_of)
         nodes = self.people.due(as_of)
-        arrived = self._arrived(as_of)
+        arrived = self._future.arrived(as_of)
         timed = self._ahead.due(micros(to_warehouse(as_of)))
         late = self._ahead.overdue(micros(to_warehouse(as_of)), 200)
         if arrived:
@@ -220,7 +213,7 @@ class Engine:
     @property
     def next_due(self) -> datetime | None:
         """When `due` has something to do next, as far as is known."""
-        moments = [self.people.next_wait, self._future_at]
+        moments = [self.people.next_wait, self._future.next_at]
         timer = self._ahead.next_due()
         moments.append(None if timer is None else from_warehouse(from_micros(timer)))
         return min((m for m in moments if m is not None), default=None)
@@ -268,15 +261,20 @@ class Engine:
             DefinitionError: when the new models cannot be put together. Nothing has changed then either.
         """
         staging = Staging(project)
-        new_rules = rules(project, dict(refused or {}))
-        chain = Chain(project, [s.name for s in new_rules.evaluated], staging, held)
+        verdicts = Verdicts(project, staging, held, dict(refused or {}))
         if staging.sql != self.staging.sql or staging.identity_sql != self.staging.identity_sql:
             return False
-        if not set(chain.columns) <= set(self.history.schema.names) or chain.reads_sightings > self._needs_sightings:
+        if not set(verdicts.columns) <= set(self.history.schema.names):
             return False
-        self.project, self.rules, self._chain = project, new_rules, chain
-        self._refused, self._decoder = dict(refused or {}), Decoder(new_rules)
+        if verdicts.reads_sightings and not self._needs_sightings:
+            return False
+        self.project, self._verdicts = project, verdicts
         return True
+
+    @property
+    def rules(self) -> Rules:
+        """Which segments are evaluated, and why others are not."""
+        return self._verdicts.rules
 
     # Inside.
 
@@ -285,16 +283,10 @@ class Engine:
             raise ValueError(f"the clock went back from {self.as_of} to {as_of}")
         self.as_of = as_of
 
-    def _arrived(self, as_of: datetime) -> list[pa.Table]:
-        if self._future_at is None or self._future_at > as_of:
-            return []
-        waiting, self._future, self._future_at = self._future, [], None
-        return waiting
-
     def _take(
         self, tables: Sequence[pa.Table], as_of: datetime, *, also: Sequence[int] = (), unsure: Collection[int] = ()
     ) -> Update:
-        dirty, touched = self._add([*tables, *self._arrived(as_of)], as_of)
+        dirty, touched = self._add([*tables, *self._future.arrived(as_of)], as_of)
         dirty.update(unsure)
         news = self.people.resolve(dirty, as_of) if dirty else []
         roots = list(dict.fromkeys(self.people.root(n) for n in (*touched, *dirty, *also)))
@@ -305,7 +297,7 @@ class Engine:
         dirty: set[int] = set()
         touched: dict[int, None] = {}
         for raw in tables:
-            fresh = self._seen.new(self._hold_back(raw, as_of))
+            fresh = self._seen.new(self._future.hold_back(raw, as_of))
             if not fresh.num_rows:
                 continue
             staged = self.staging.stage(fresh, as_of)
@@ -330,32 +322,16 @@ class Engine:
                 self._big[into] = None
         self.people.joined.clear()
 
-    def _hold_back(self, raw: pa.Table, as_of: datetime) -> pa.Table:
-        received = raw["received_at"].cast(pa.timestamp("us"))
-        later = pc.greater(received, pa.scalar(to_warehouse(as_of), pa.timestamp("us")))
-        if not pc.any(later).as_py():
-            return raw
-        waiting = raw.filter(later)
-        self._future.append(waiting)
-        first = from_warehouse(pc.min(waiting["received_at"].cast(pa.timestamp("us"))).as_py())
-        self._future_at = first if self._future_at is None else min(first, self._future_at)
-        return raw.filter(pc.invert(later))
-
     def _answers(self, roots: Collection[int], as_of: datetime) -> Evaluated:
         """What the SQL says of the people of these components."""
-        identifiers = self.people.table(roots, as_of)
-        answer = self._chain.evaluate(self.history.take(roots).select(self._chain.columns), identifiers, as_of)
-        self.evaluated_count += len(roots)
         person_root = {person: root for root in roots for person in self.people.people_of(root)}
         found: Evaluated = {root: {} for root in roots}
-        masks = zip(*(answer[f"m{n}"].to_pylist() for n in range(self._chain.slots)), strict=True)
-        names = self._decoder.names
-        for person, mask, features in zip(
-            answer["person_id"].to_pylist(), masks, answer["features"].to_pylist(), strict=True
-        ):
+        rows, identifiers = self.history.take(roots), self.people.table(roots, as_of)
+        for person, names, features in self._verdicts.ask(rows, identifiers, as_of):
             root = person_root.get(person)
             if root is not None:
-                found[root][person] = (names(mask), features)
+                found[root][person] = (names, features)
+        self.evaluated_count += len(roots)
         return found
 
     def _ask(self, roots: Collection[int], moment: int) -> Mapping[int, Said]:
@@ -401,6 +377,7 @@ class Engine:
             for person, keys in identifiers.items():
                 names, features = said.get(person, ((), None))
                 was = self._stays.get(person, NOTHING)
+                names = self._verdicts.hold(was.segments, names)
                 now = after[person] = carry_on(was, names, as_of)
                 if all_people or now is not was:
                     states.append(

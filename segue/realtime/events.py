@@ -9,8 +9,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from segue.realtime.chain import Staging, memory
+from segue.clock import from_warehouse, to_warehouse
 from segue.realtime.people import People
+from segue.realtime.sql import memory
+from segue.realtime.staging import Staging
 
 Ints = npt.NDArray[np.int64]
 
@@ -26,6 +28,7 @@ IDENTITY_COLUMNS = frozenset(
 _LOOSE = 500_000
 
 _HASH = "message_hash"
+_STAMP = pa.timestamp("us")
 
 
 class Seen:
@@ -61,6 +64,33 @@ class Seen:
             self._sorted = np.union1d(self._sorted, np.fromiter(self._loose, np.uint64, len(self._loose)))
             self._loose.clear()
         return raw if len(keep) == raw.num_rows else raw.take(pa.array(keep, pa.int64()))
+
+
+class Future:
+    """Messages that were received later than the clock says it is: an import can bring such."""
+
+    def __init__(self) -> None:
+        self._waiting: list[pa.Table] = []
+        self.next_at: datetime | None = None  # when the first of them counts (aware)
+
+    def hold_back(self, raw: pa.Table, as_of: datetime) -> pa.Table:
+        """The messages that count already; the others wait here."""
+        received = raw["received_at"].cast(_STAMP)
+        is_later = pc.greater(received, pa.scalar(to_warehouse(as_of), _STAMP))
+        if not pc.any(is_later).as_py():
+            return raw
+        waiting = raw.filter(is_later)
+        self._waiting.append(waiting)
+        first = from_warehouse(pc.min(waiting["received_at"].cast(_STAMP)).as_py())
+        self.next_at = first if self.next_at is None else min(first, self.next_at)
+        return raw.filter(pc.invert(is_later))
+
+    def arrived(self, as_of: datetime) -> list[pa.Table]:
+        """Those whose time may have come; to be held back again as far as it has not."""
+        if self.next_at is None or self.next_at > as_of:
+            return []
+        waiting, self._waiting, self.next_at = self._waiting, [], None
+        return waiting
 
 
 def _with_hashes(raw: pa.Table) -> pa.Table:

@@ -81,9 +81,7 @@ def test_a_message_from_the_future_counts_when_its_time_has_come(hard_project: P
     assert len(store.memberships()) == 1
 
 
-def test_somebody_with_very_many_events_holds_up_nobody(
-    hard_project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_somebody_with_very_many_events_holds_up_nobody(hard_project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module, "BIG", 20)
     engine, store = Engine(hard_project, horizon_seconds=HORIZON), Remembered()
     bot = [track(n, START, user_id="bot") for n in range(30)]
@@ -135,3 +133,23 @@ def test_the_clock_never_goes_back(hard_project: Project) -> None:
     engine.batch(raw_events([track(0, START, user_id="u1")]), START)
     with pytest.raises(ValueError, match="went back"):
         engine.batch(raw_events([]), START - timedelta(seconds=1))
+
+
+def test_a_segment_that_fails_on_somebodys_data_keeps_its_people_and_harms_no_other(hard_project: Project) -> None:
+    inner = hard_project.by_name["seen_today"]
+    sql = (
+        'select person_id from "lake"."intermediate"."int_events" where person_id is not null'
+        " group by person_id having min(cast(coalesce(json_extract_string(properties, '$.size'), '1') as integer)) > 0"
+    )
+    models = (replace(inner, compiled_sql=sql) if m.name == inner.name else m for m in hard_project.models)
+    engine, store = Engine(replace(hard_project, models=tuple(models)), horizon_seconds=HORIZON), Remembered()
+    store.apply(engine.batch(raw_events([track(0, START, user_id="u1")]), START))
+    assert "seen_today" in store.memberships()[person_id_of("user_id", "u1")]
+    moment = START + timedelta(seconds=1)
+    odd = track(1, moment, user_id="u2", properties={"size": "large"})
+    store.apply(engine.batch(raw_events([odd, track(2, moment, user_id="u1")]), moment))
+    members = store.memberships()
+    assert "seen_today" in members[person_id_of("user_id", "u1")]
+    assert "seen_today" not in members[person_id_of("user_id", "u2")]
+    assert "active_last_24h" in members[person_id_of("user_id", "u2")]
+    assert "seen_today" in engine.rules.left_out

@@ -1,0 +1,74 @@
+"""How the engine is doing: what the live page and the metrics show."""
+
+import resource
+from collections import deque
+from typing import Any
+
+from segue.realtime.engine import Engine
+
+#: Batches whose latency is remembered.
+_REMEMBERED = 2_000
+
+
+class Share:
+    """Work that may take a share of the time, and comes in turns. Times in seconds, as `time.monotonic` counts."""
+
+    def __init__(self, share: float) -> None:
+        self._pause = 1 / share - 1
+        self._next = 0.0
+        self.seconds = 0.0
+
+    def may(self, now: float) -> bool:
+        """Whether it is its turn."""
+        return now >= self._next
+
+    def took(self, started: float, now: float) -> None:
+        """A turn is over."""
+        self.seconds += now - started
+        self._next = now + (now - started) * self._pause
+
+
+class Figures:
+    """Counters of one engine. Times are those of `time.monotonic`, in seconds."""
+
+    def __init__(self) -> None:
+        self.event_count = 0
+        self.batch_count = 0
+        self.busy_seconds = 0.0
+        self.big = Share(0.2)  # of those with very many events
+        self.looking = Share(0.2)  # of looking ahead, while batches wait
+        self.definition_error = ""
+        self._latency: deque[float] = deque(maxlen=_REMEMBERED)
+
+    def batch(self, events: int, *, seconds: float, busy: float) -> None:
+        """A batch was applied, so long after it was read from the log."""
+        self.event_count += events
+        self.batch_count += 1
+        self.busy_seconds += busy
+        self._latency.append(seconds)
+
+    def status(self, engine: Engine) -> dict[str, Any]:
+        """What the store keeps for others to see; JSON-able."""
+        latency = sorted(self._latency)
+        return {
+            "events": self.event_count,
+            "batches": self.batch_count,
+            "batch_latency_p50_ms": _percentile(latency, 0.5),
+            "batch_latency_p99_ms": _percentile(latency, 0.99),
+            "people": engine.person_count,
+            "history_rows": engine.history.row_count,
+            "history_bytes": engine.history.nbytes,
+            "memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "timers": engine.timer_count,
+            "waiting": engine.backlog,
+            "to_evaluate": engine.pass_left,
+            "only_the_sweep_caught": engine.caught_by_sweep,
+            "left_out": dict(engine.rules.left_out),
+            "definition_error": self.definition_error,
+        }
+
+
+def _percentile(ordered: list[float], share: float) -> float:
+    if not ordered:
+        return 0.0
+    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000, 2)

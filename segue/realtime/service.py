@@ -1,0 +1,317 @@
+"""The engine as a process: log in, store out, until it is told to stop or somebody else takes over."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+import pyarrow.compute as pc
+
+from segue.clock import from_warehouse
+from segue.errors import DefinitionError, LogDownError, SegueError, ValkeyError
+from segue.log import Log, Position
+from segue.models import Project, fingerprint_of, prepare
+from segue.realtime.engine import Engine
+from segue.realtime.figures import Figures
+from segue.realtime.intake import Batch, Intake
+from segue.realtime.start import Judge, Sources
+from segue.settings import Settings
+from segue.store import Store, Update
+from segue.warehouse import Warehouse
+
+log = logging.getLogger(__name__)
+
+Clock = Callable[[], datetime]
+Refused = Callable[[Project], Mapping[str, str]]
+
+#: An engine that says nothing for so long is taken for dead.
+LEASE_SECONDS = 15
+_COMMIT_SECONDS = 1.0
+_PROJECT_SECONDS = 3.0
+_WAREHOUSE_SECONDS = 30.0
+_STATUS_SECONDS = 1.0
+_LOOK_PEOPLE = 200
+_PIECE_ROWS = 20_000  # of a pass, so that batches wait for a moment only
+
+
+class LeaseLostError(SegueError):
+    """Another engine has taken over, or ours was taken for dead."""
+
+
+class Service:
+    """Runs one engine.
+
+    Args:
+        settings: which installation.
+        event_log: what the collector writes.
+        store: what the API reads.
+        judge: lines of JSON → accepted messages as rows of `raw.events`.
+        clock: the system's time.
+        refused: says which models look at everyone.
+        owner: who holds the lease, for the message that another engine shows.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        event_log: Log,
+        store: Store,
+        judge: Judge,
+        *,
+        clock: Clock,
+        refused: Refused,
+        owner: str,
+    ) -> None:
+        self._settings, self._log, self._store, self._judge = settings, event_log, store, judge
+        self._clock, self._refused, self._owner = clock, refused, owner
+        self._stop = threading.Event()
+        self._token = 0
+        self._lost: str | None = None
+        self._position: Position = ""
+        self._sources = Sources(Warehouse(settings), event_log, judge)
+        self._next_project: Project | None = None
+        self.figures = Figures()
+
+    def stop(self) -> None:
+        """Ask the loop to end; what it is doing is finished first."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Work until `stop`.
+
+        Raises:
+            SegueError: when it cannot go on: the lease is lost, the project cannot be read.
+        """
+        if not self._acquire():
+            return
+        keeper = threading.Thread(target=self._keep_lease, name="lease", daemon=True)
+        keeper.start()
+        try:
+            project = prepare(self._settings)
+            watcher = threading.Thread(target=self._watch_project, args=(project.fingerprint,), daemon=True)
+            watcher.start()
+            while not self._stop.is_set():
+                engine = self._build(project)
+                again = self._loop(engine)
+                if again is None:
+                    break
+                project = again
+        finally:
+            self._stop.set()
+            keeper.join(timeout=5)
+            if self._lost is None:
+                self._store.release(self._token)
+
+    # The lease.
+
+    def _acquire(self) -> bool:
+        is_told = False
+        while not self._stop.is_set():
+            token = self._store.acquire(self._owner, ttl_seconds=LEASE_SECONDS)
+            if token is not None:
+                self._token = token
+                return True
+            if not is_told:
+                log.warning("another engine holds the lease; this one waits and takes over when that one stops")
+                is_told = True
+            self._stop.wait(1)
+        return False
+
+    def _keep_lease(self) -> None:
+        renewed = time.monotonic()
+        while not self._stop.wait(LEASE_SECONDS / 5):
+            try:
+                if not self._store.renew(self._token):
+                    self._lost = "another engine has taken over the lease"
+                    break
+                renewed = time.monotonic()
+            except SegueError as error:
+                log.warning("the lease could not be renewed: %s", error.message)
+                # Not ours any more for certain; whether somebody has it, the next write will tell.
+                if time.monotonic() - renewed > 20 * LEASE_SECONDS:
+                    self._lost = "the store could not be reached for too long"
+                    break
+
+    def _check_lease(self) -> None:
+        if self._lost is not None:
+            raise LeaseLostError(self._lost, fix="one engine a home is enough; this one can be started again to wait")
+
+    # Beginning.
+
+    def _build(self, project: Project) -> Engine:
+        self._position = self._store.position()
+        applied_at = self._store.as_of()
+        as_of = max(self._clock(), applied_at) if applied_at is not None else self._clock()
+        started = time.monotonic()
+        engine = self._sources.build(
+            project,
+            as_of=as_of,
+            applied=self._position,
+            refused=self._refused(project),
+            horizon_seconds=self._settings.sweep_seconds,
+        )
+        is_first = applied_at is None
+        stays = self._sources.stays().items() if is_first else _stored(self._store)
+        engine.restore(stays)
+        log.info("ready after %.1f s; everyone is evaluated now", time.monotonic() - started)
+        engine.start_pass("load" if is_first else "time", all_people=is_first)
+        for segment, why in engine.rules.left_out.items():
+            log.warning("segment %s is left to the warehouse: %s", segment, why)
+        return engine
+
+    # The loop.
+
+    def _loop(self, engine: Engine) -> Project | None:
+        """Until the end, or until a project comes that needs a history of its own: that one is returned."""
+        intake = Intake(self._log, self._position, self._judge)
+        intake.start()
+        polled = committed = noted = time.monotonic()
+        try:
+            while not self._stop.is_set():
+                self._check_lease()
+                batch = intake.take(self._idle_seconds(engine))
+                if batch is not None:
+                    self._work_on(engine, batch)
+                self._mind_time(engine, is_busy=batch is not None)
+                moment = time.monotonic()
+                if moment - committed > _COMMIT_SECONDS and self._position:
+                    self._log.commit("engine", self._position)
+                    committed = moment
+                if moment - noted > _STATUS_SECONDS:
+                    self._note(engine)
+                    noted = moment
+                if moment - polled > _WAREHOUSE_SECONDS:
+                    self._poll_warehouse(engine)
+                    polled = time.monotonic()
+                project, self._next_project = self._next_project, None
+                if project is not None and not self._redefine(engine, project):
+                    return project
+        finally:
+            intake.stop()
+        return None
+
+    def _now(self, engine: Engine) -> datetime:
+        return max(self._clock(), engine.as_of)
+
+    def _idle_seconds(self, engine: Engine) -> float:
+        """How long to wait for a batch before there is something else to do."""
+        if engine.is_passing:
+            return 0.0
+        moments = [m for m in (engine.next_due, engine.next_look) if m is not None]
+        if engine.has_big:
+            return 0.02
+        if not moments:
+            return _STATUS_SECONDS
+        return min(max((min(moments) - self._clock()).total_seconds(), 0.0), _STATUS_SECONDS)
+
+    def _work_on(self, engine: Engine, batch: Batch) -> None:
+        started = time.monotonic()
+        as_of = self._now(engine)
+        if batch.accepted.num_rows:
+            # The collector's clock may be a little ahead of ours.
+            newest = _newest(batch)
+            if newest is not None and as_of < newest < as_of + timedelta(minutes=1):
+                as_of = newest
+        update = engine.batch(batch.accepted, as_of)
+        self._apply(update, batch.position)
+        done = time.monotonic()
+        self.figures.batch(batch.accepted.num_rows, seconds=done - batch.received, busy=done - started)
+
+    def _mind_time(self, engine: Engine, *, is_busy: bool) -> None:
+        started = time.monotonic()
+        update = engine.due(self._now(engine))
+        if update is not None:
+            self._apply(update, self._position)
+        if engine.is_passing:
+            piece = engine.pass_step(self._now(engine), rows=_PIECE_ROWS)
+            if piece is not None:
+                self._apply(piece, self._position)
+            if not engine.is_passing:
+                log.info("everyone is evaluated: %s people", f"{engine.person_count:,}")
+        elif engine.has_big and self.figures.big.may(started):
+            big = engine.big(self._now(engine))
+            if big is not None:
+                self._apply(big, self._position)
+            self.figures.big.took(started, time.monotonic())
+        elif (not is_busy or self.figures.looking.may(started)) and engine.look_ahead(
+            self._now(engine), limit=_LOOK_PEOPLE
+        ):
+            self.figures.looking.took(started, time.monotonic())
+
+    def _apply(self, update: Update, position: Position) -> None:
+        """Write; while the store cannot be reached, wait and try again: what was evaluated stays true."""
+        while True:
+            self._check_lease()
+            try:
+                self._store.apply(update, token=self._token, expected=self._position, position=position)
+                break
+            except (ValkeyError, LogDownError, ConnectionError) as error:
+                log.warning("the store cannot be reached (%s); trying again", type(error).__name__)
+                if self._stop.wait(0.5):
+                    raise
+                if self._was_applied(position):
+                    break
+        self._position = position
+
+    def _was_applied(self, position: Position) -> bool:
+        if position == self._position:
+            return False  # the same update again has the same ids
+        try:
+            return bool(self._store.position() == position)
+        except (ValkeyError, LogDownError, ConnectionError):
+            return False
+
+    # What changes meanwhile.
+
+    def _watch_project(self, fingerprint: str) -> None:
+        while not self._stop.wait(_PROJECT_SECONDS):
+            try:
+                newest = fingerprint_of(self._settings)
+                if newest == fingerprint:
+                    continue
+                project = prepare(self._settings)
+                fingerprint = newest
+                self._next_project = project
+                self.figures.definition_error = ""
+            except DefinitionError as error:
+                if self.figures.definition_error != error.message:
+                    log.error("the dbt project cannot be used, the last good one stays: %s", error.message)
+                self.figures.definition_error = error.message
+
+    def _redefine(self, engine: Engine, project: Project) -> bool:
+        try:
+            is_done = engine.redefine(project, held=self._sources.held, refused=self._refused(project))
+        except DefinitionError as error:
+            log.error("the new definitions cannot be evaluated, the last good ones stay: %s", error.message)
+            self.figures.definition_error = error.message
+            return True
+        if is_done:
+            log.info("new definitions: everyone is evaluated anew")
+            engine.start_pass("definition")
+        else:
+            log.info("new definitions need other columns of the history: it is loaded anew")
+        return is_done
+
+    def _poll_warehouse(self, engine: Engine) -> None:
+        try:
+            fresh = self._sources.fresh()
+        except SegueError as error:
+            log.warning("the warehouse cannot be read just now: %s", error.message)
+            return
+        if fresh is not None:
+            self._apply(engine.batch(fresh, self._now(engine)), self._position)
+
+    def _note(self, engine: Engine) -> None:
+        note = getattr(self._store, "note", None)
+        if note is not None:
+            note(self.figures.status(engine))
+
+
+def _newest(batch: Batch) -> datetime | None:
+    newest = pc.max(batch.accepted["received_at"]).as_py()
+    return None if newest is None else from_warehouse(newest)
+
+
+def _stored(store: Store) -> list[tuple[str, Mapping[str, datetime]]]:
+    return [(person, dict(segments)) for person, segments in store.memberships()]

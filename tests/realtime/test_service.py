@@ -1,0 +1,177 @@
+"""The process around the engine: beginning from a warehouse, dying anywhere, taking over, new definitions."""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from segue.events import ensure_tables
+from segue.models import Project
+from segue.realtime.service import Service
+from segue.settings import Settings
+from segue.warehouse import Warehouse
+from tests.realtime.fakes import Died, FakeLog, FakeStore, judge
+from tests.realtime.world import START, Truth, raw_events
+
+
+@pytest.fixture
+def home(settings: Settings, hard_project: Project, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """An installation of its own, whose project is that of the others: compiling is not what is tested here."""
+    monkeypatch.setattr("segue.realtime.service.prepare", lambda _settings: hard_project)
+    monkeypatch.setattr("segue.realtime.service.fingerprint_of", lambda _settings: hard_project.fingerprint)
+    return settings
+
+
+def track(number: int, received: datetime, **fields: Any) -> dict[str, Any]:
+    row = {"message_id": f"m{number}", "type": "track", "event": "Product Viewed", "timestamp": received}
+    return row | {"received_at": received, "load_id": number + 1} | fields
+
+
+class Running:
+    """A service in a thread, until it is stopped or dies."""
+
+    def __init__(self, settings: Settings, log: FakeLog, store: FakeStore, now: Callable[[], datetime]) -> None:
+        self.service = Service(
+            settings,
+            log,
+            store,
+            judge,
+            clock=now,
+            refused=lambda _project: {},
+            owner="test",  # type: ignore[arg-type]
+        )
+        self.error: BaseException | None = None
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.service.run()
+        except BaseException as error:
+            self.error = error
+
+    def stop(self) -> None:
+        self.service.stop()
+        self.thread.join(timeout=30)
+        assert not self.thread.is_alive()
+
+
+def until(is_true: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def fill_warehouse(settings: Settings, raw: pa.Table) -> None:
+    with Warehouse(settings).write("test") as con:
+        ensure_tables(con)
+        con.register("arriving", raw)
+        con.execute("insert into raw.events by name from arriving")
+
+
+def messages() -> list[list[dict[str, Any]]]:
+    """Eleven batches: anonymous visits, sign-ins that join them, purchases."""
+    batches = []
+    for n in range(11):
+        moment = START + timedelta(seconds=n)
+        batch = [track(n * 10 + k, moment, anonymous_id=f"a{(n + k) % 5}") for k in range(4)]
+        batch.append(track(n * 10 + 5, moment, user_id=f"u{n % 3}", anonymous_id=f"a{n % 5}", event="Signed In"))
+        batches.append(batch)
+    return batches
+
+
+def test_it_begins_with_the_warehouse_and_goes_on_with_the_log(home: Settings, hard_project: Project) -> None:
+    batches = messages()
+    history = raw_events([m for batch in batches[:6] for m in batch])
+    fill_warehouse(home, history)
+    log, store = FakeLog(), FakeStore()
+    for batch in batches[5:]:  # one of them landed already
+        log.put(batch)
+    now = START + timedelta(minutes=1)
+    running = Running(home, log, store, lambda: now)
+    until(lambda: store.at == log.entries[-1].position and len(store.state.people) > 2)
+    until(lambda: log.committed("engine") == store.at)
+    running.stop()
+    assert running.error is None
+    truth = Truth(hard_project, raw_events([m for batch in batches for m in batch]), until=now)
+    assert store.state.memberships() == truth.at(now)
+    truth.close()
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_an_engine_that_dies_at_a_write_is_as_if_it_had_not(
+    home: Settings, hard_project: Project, place: str, number: int
+) -> None:
+    batches = messages()
+    fill_warehouse(home, raw_events([m for batch in batches[:4] for m in batch]))
+    log, store = FakeLog(), FakeStore()
+    now = START + timedelta(minutes=1)
+    log.put(batches[4])
+    setattr(store, f"die_{place}", number + (place == "after"))
+    running = Running(home, log, store, lambda: now)
+    for batch in batches[5:]:
+        time.sleep(0.05)
+        log.put(batch)
+    until(lambda: running.error is not None or store.at == log.entries[-1].position)
+    running.stop()
+    if running.error is not None:
+        assert isinstance(running.error, Died)
+        store.holder = None  # the lease of the dead runs out
+        running = Running(home, log, store, lambda: now)
+        until(lambda: store.at == log.entries[-1].position)
+        time.sleep(1)
+        running.stop()
+        assert running.error is None
+    truth = Truth(hard_project, raw_events([m for batch in batches for m in batch]), until=now)
+    assert store.state.memberships() == truth.at(now)
+    truth.close()
+
+
+def test_a_second_engine_waits_and_takes_over(home: Settings) -> None:
+    log, store = FakeLog(), FakeStore()
+    now = START + timedelta(minutes=1)
+    first = Running(home, log, store, lambda: now)
+    until(lambda: store.holder is not None)
+    second = Running(home, log, store, lambda: now)
+    log.put(messages()[0])
+    until(lambda: store.at == log.entries[-1].position)
+    first.stop()
+    log.put(messages()[1])
+    until(lambda: store.at == log.entries[-1].position)
+    second.stop()
+    assert first.error is None
+    assert second.error is None
+    assert store.token == 2
+
+
+def test_time_passes_while_it_runs_and_a_clock_that_steps_back_does_no_harm(home: Settings) -> None:
+    log, store = FakeLog(), FakeStore()
+    moment = [START + timedelta(minutes=1)]
+    log.put(messages()[0])
+    running = Running(home, log, store, lambda: moment[0])
+    until(lambda: any("active_last_24h" in names for names in store.state.memberships().values()))
+    moment[0] += timedelta(hours=25)
+    until(lambda: not any("active_last_24h" in names for names in store.state.memberships().values()))
+    moment[0] -= timedelta(hours=3)
+    log.put(messages()[1])
+    until(lambda: store.at == log.entries[-1].position)
+    running.stop()
+    assert running.error is None
+
+
+def test_what_reaches_the_warehouse_without_the_log_is_noticed(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segue.realtime.service._WAREHOUSE_SECONDS", 0.2)
+    log, store = FakeLog(), FakeStore()
+    now = START + timedelta(minutes=1)
+    running = Running(home, log, store, lambda: now)
+    until(lambda: store.clock is not None)
+    fill_warehouse(home, raw_events(messages()[0]))
+    until(lambda: bool(store.state.memberships()))
+    running.stop()
+    assert running.error is None
