@@ -9,12 +9,15 @@ from segue.events.contracts import Contract, Property, load_contracts
 from segue.events.explain import REASONS
 from segue.events.import_file import Preview, import_file, preview
 from segue.events.ingest import FileReport, IngestReport, ingest
+from segue.events.judge import Judge, Judged, RefusedLine
 from segue.events.landing import EventFile, PendingFiles, pending_files
+from segue.events.loader import COLLECTED
 from segue.events.mapping import FieldMapping, load_mapping
 from segue.events.quarantine import Quarantined, ReplayReport, list_quarantined, replay, show_quarantined
 from segue.events.tables import Accounting, accounting, ensure_tables
 
 __all__ = [
+    "COLLECTED",
     "REASONS",
     "Accounting",
     "Contract",
@@ -22,10 +25,13 @@ __all__ = [
     "FieldMapping",
     "FileReport",
     "IngestReport",
+    "Judge",
+    "Judged",
     "PendingFiles",
     "Preview",
     "Property",
     "Quarantined",
+    "RefusedLine",
     "ReplayReport",
     "accounting",
     "ensure_tables",

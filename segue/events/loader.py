@@ -21,10 +21,15 @@ from segue.events.lines import Chunk, Fault
 from segue.warehouse import Connection
 
 _COLUMNS = ", ".join(spec.COLUMNS)
+#: A file anybody could have written must not pass for another source.
+_SOURCE = "case when load_id in $ours then coalesce(own_source, $source) else $source end"
 _TABLE_COLUMNS = f"{_COLUMNS}, source, load_id, message_hash"
 
 #: Arrow batches of one chunk: what DuckDB's threads share among them.
 _BATCHES = 8
+
+#: Folder of the landing zone that only the landing writer writes.
+COLLECTED = "collected"
 
 #: Lines that may wait for a careful look.
 _MOST_LEFT = 20_000
@@ -50,6 +55,11 @@ class Origin:
     load_id: int
     name: str  # as in raw.loads.file
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether the landing writer made it, so that its lines may say which source they came from."""
+        return self.name.startswith(f"{COLLECTED}/")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
@@ -61,6 +71,7 @@ class Refused:
     detail: str
     payload: str
     received_at: datetime | None
+    source: str | None = None  # what the line itself may say
 
 
 class Loader:
@@ -87,6 +98,7 @@ class Loader:
         # Lines that are looked at with care wait until there are enough of them, since each look costs.
         self._left: list[pa.Table] = []
         self._refused: list[Refused] = []
+        self._ours: list[int] = []  # loads of files that the landing writer made
         self._known_loads: list[int] = []  # loads that may have an id of a line that waits
         self._fast = spec.messages("fast_lines", self._contracts.values())
         self._careful = spec.messages("careful_lines", self._contracts.values())
@@ -110,6 +122,7 @@ class Loader:
             load_ids = loads[np.searchsorted(np.array(sorted(origins)), chunk.file)]
             hashes, is_suspect = self._first_look(chunk.lines)
             is_suspect |= self._is_known(hashes)
+            self._ours = [origin.load_id for origin in origins.values() if origin.is_ours]
             done = self._stream(chunk.lines, load_ids, hashes, is_suspect)
             _count(tallies, chunk.file[done], "loaded")
             rest = np.flatnonzero(~done)
@@ -201,10 +214,10 @@ class Loader:
                 select n, load_id, message_hash, case when message_hash is not null then line_text end as line
                 from fast_table
             )
-            select {_COLUMNS}, $source, load_id, message_hash from ({self._fast})
+            select {_COLUMNS}, {_SOURCE}, load_id, message_hash from ({self._fast})
             where problem is null and message_hash is not null
             """,
-            {"source": self._source, "latest": self._latest},
+            {"source": self._source, "ours": self._ours, "latest": self._latest},
         )
         inserted = self._con.fetchone()
         self._con.unregister("fast_table")
@@ -268,21 +281,22 @@ class Loader:
         )
         self._known_loads = []
         con.execute(
-            f"insert into raw.events ({_TABLE_COLUMNS}) select {_COLUMNS}, $source, load_id, message_hash "
+            f"insert into raw.events ({_TABLE_COLUMNS}) select {_COLUMNS}, {_SOURCE}, load_id, message_hash "
             "from careful where n in (select n from careful_new) order by n",
-            {"source": self._source},
+            {"source": self._source, "ours": self._ours},
         )
         loaded = con.execute("select n from careful_new").fetchnumpy()["n"]
         clean = con.execute("select n from careful where problem is null").fetchnumpy()["n"]
         _count(tallies, file[loaded], "loaded")
         _count(tallies, file[np.setdiff1d(clean, loaded)], "duplicates")
         broken = con.execute(
-            "select n, problem, received_at from careful where problem is not null order by n"
+            f"select n, problem, received_at, {_SOURCE} from careful where problem is not null order by n",
+            {"source": self._source, "ours": self._ours},
         ).fetchall()
         con.execute("drop table careful")
         con.execute("drop table careful_new")
         texts = left.column("line_text")
-        for n, problem, received_at in broken:
+        for n, problem, received_at, source in broken:
             payload = texts[n].as_py().rstrip("\r\n").replace("\0", "\\x00")
             reason, detail = explain(problem, payload, self._contracts)
             self._refused.append(
@@ -293,6 +307,7 @@ class Loader:
                     detail=f"line {line[n]}: {detail}",
                     payload=payload,
                     received_at=received_at,
+                    source=source,
                 )
             )
 
@@ -311,6 +326,7 @@ class Loader:
                 "detail": [item.detail for item in refused],
                 "payload": [item.payload for item in refused],
                 "received_at": pa.array([item.received_at for item in refused], pa.timestamp("us")),
+                "source": [item.source or self._source for item in refused],
             }
         )
         con.register("refused_table", table)
@@ -331,11 +347,11 @@ class Loader:
             """
             insert into raw.quarantine
                 (quarantine_id, received_at, reason, detail, payload, source, file, line, load_id, replayed_at)
-            select quarantine_id, coalesce(received_at, $as_of), reason, detail, payload, $source, name, line, load_id,
+            select quarantine_id, coalesce(received_at, $as_of), reason, detail, payload, source, name, line, load_id,
                 null
             from refused order by load_id, line
             """,
-            {"as_of": self._as_of, "source": self._source},
+            {"as_of": self._as_of},
         )
         kept = np.asarray(con.execute("select file from refused").fetchnumpy()["file"], np.int64)
         con.execute("drop table refused")

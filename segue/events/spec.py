@@ -16,6 +16,9 @@ COLUMNS = (
     "timestamp", "original_timestamp", "sent_at", "received_at", "properties", "traits", "context",
 )  # fmt: skip
 
+#: Where the collector writes down whose write key a message came with.
+SOURCE = "_source"
+
 #: Fields as Segment writes them, and the spelling of senders that write snake case.
 _FIELDS = {
     "message_id": "messageId",
@@ -71,7 +74,8 @@ def messages(lines: str, contracts: Iterable[Contract]) -> str:
 
     Returns:
         SQL with one parameter, `$latest`: no message may be younger (naive UTC). `problem` is NULL for a message
-        that may be loaded, else `reason` or `reason:field`.
+        that may be loaded, else `reason` or `reason:field`. `own_source` is what the message says of its source:
+        to be believed only of lines that the collector wrote.
     """
     # `random() < 2` is always true. It keeps DuckDB from moving a filter on `problem` below all of this, where it
     # would parse each line twice.
@@ -79,7 +83,8 @@ def messages(lines: str, contracts: Iterable[Contract]) -> str:
     stamps = ", ".join(f"{name}_text" for name in _STAMPS)
     return f"""
     with parsed as (
-        select n, load_id, message_hash, line, from_json(line, {quote(_schema(*_PLAIN, *_FIELDS.values()))}) as m
+        select n, load_id, message_hash, line,
+            from_json(line, {quote(_schema(*_PLAIN, *_FIELDS.values(), SOURCE))}) as m
         from {lines}
     ),
     spelled as (
@@ -91,6 +96,7 @@ def messages(lines: str, contracts: Iterable[Contract]) -> str:
     ),
     named as (
         select n, load_id, message_hash, m is null as is_no_object,
+            m."{SOURCE}" as own_source,
             nullif({_field("message_id")}, '') as given_id,
             m.type as type, nullif(m.event, '') as event, nullif(m.name, '') as name,
             {", ".join(f"nullif(trim({_field(name)}), '') as {name}" for name in _IDS)},
@@ -132,7 +138,7 @@ def messages(lines: str, contracts: Iterable[Contract]) -> str:
     )
     select * replace (case when random() < 2 then problem end as problem)
     from (
-        select n, load_id, message_hash, {", ".join(COLUMNS)},
+        select n, load_id, message_hash, own_source, {", ".join(COLUMNS)},
             case when spec_problem is not null then spec_problem else {_contract_problem(contracts)} end as problem
         from checked
     )
