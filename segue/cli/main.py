@@ -94,9 +94,35 @@ def maintain() -> None:
 
 
 def _add_rooms() -> None:
-    from segue.cli import alerts, clusters, identity, ingest, quarantine, run, segments, simulate
+    from segue.cli import (
+        alerts,
+        clusters,
+        collector,
+        engine,
+        identity,
+        ingest,
+        keys,
+        landing,
+        quarantine,
+        run,
+        segments,
+        simulate,
+    )
 
-    for room in (run, simulate, ingest, quarantine, segments, identity, clusters, alerts):
+    for room in (
+        run,
+        simulate,
+        ingest,
+        quarantine,
+        segments,
+        identity,
+        clusters,
+        alerts,
+        engine,
+        collector,
+        keys,
+        landing,
+    ):
         room.register(app)
 
 

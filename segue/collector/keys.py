@@ -1,0 +1,138 @@
+"""Write keys: who may send events, and the name of the source that the events get. Only hashes are kept."""
+
+import fcntl
+import hashlib
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from segue.errors import BadInputError
+from segue.settings import Settings
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+#: The file is looked at this often at most.
+_LOOK_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteKey:
+    """A key as it is kept."""
+
+    source: str
+    hash: str  # SHA-256 of the key, in hex: a random key of 32 bytes needs no slower one
+    created_at: datetime
+    revoked_at: datetime | None = None
+
+
+def create_key(settings: Settings, source: str, *, as_of: datetime) -> str:
+    """A new write key for a source. This is the only time that it can be seen.
+
+    Raises:
+        BadInputError: when the name is no name, or the source has a key.
+    """
+    if not _NAME.fullmatch(source):
+        raise BadInputError(
+            f"{source!r} cannot be the name of a source", fix="use letters, digits, dots, dashes: `web`, `ios-app`"
+        )
+    key = secrets.token_urlsafe(32)
+    with _changing(settings) as keys:
+        if any(one.source == source and one.revoked_at is None for one in keys):
+            raise BadInputError(
+                f"the source {source} has a write key already", fix=f"`segue keys revoke {source}` first"
+            )
+        keys.append(WriteKey(source=source, hash=_hash(key), created_at=as_of))
+    return key
+
+
+def revoke_key(settings: Settings, source: str, *, as_of: datetime) -> None:
+    """The source's key opens nothing from now on.
+
+    Raises:
+        BadInputError: when the source has no key.
+    """
+    with _changing(settings) as keys:
+        for at, one in enumerate(keys):
+            if one.source == source and one.revoked_at is None:
+                keys[at] = WriteKey(source=source, hash=one.hash, created_at=one.created_at, revoked_at=as_of)
+                return
+        raise BadInputError(f"the source {source} has no write key", fix="`segue keys list` shows those there are")
+
+
+def list_keys(settings: Settings) -> Sequence[WriteKey]:
+    """Every key that was ever made, oldest first."""
+    return _read(_path(settings))
+
+
+class KeyRing:
+    """The keys in force; follows the file."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._path = _path(settings)
+        self._seen: tuple[int, int, int] | None = None
+        self._looked = float("-inf")
+        self._sources: dict[str, str] = {}
+
+    def source_of(self, key: str) -> str | None:
+        """The source whose key this is; None when it is nobody's."""
+        self._follow()
+        return self._sources.get(_hash(key))
+
+    def __len__(self) -> int:
+        self._follow()
+        return len(self._sources)
+
+    def _follow(self) -> None:
+        now = time.monotonic()
+        if now - self._looked < _LOOK_SECONDS:
+            return
+        self._looked = now
+        try:
+            state = self._path.stat()
+            seen = (state.st_ino, state.st_mtime_ns, state.st_size)
+        except FileNotFoundError:
+            seen = None
+        if seen != self._seen:
+            self._sources = {one.hash: one.source for one in _read(self._path) if one.revoked_at is None}
+            self._seen = seen
+
+
+def _path(settings: Settings) -> Path:
+    return settings.home / "keys" / "write_keys.json"
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _read(path: Path) -> list[WriteKey]:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[WriteKey])
+    except FileNotFoundError:
+        return []
+    except msgspec.MsgspecError as error:
+        raise BadInputError(f"{path} is damaged: {error}", fix="restore it, or remove it and make new keys") from error
+
+
+@contextmanager
+def _changing(settings: Settings) -> Iterator[list[WriteKey]]:
+    """The keys, to be changed by one process at a time; written as a whole when the block ends well."""
+    path = _path(settings)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (path.parent / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        keys = _read(path)
+        yield keys
+        fresh = path.with_suffix(".tmp")
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123
+            file.write(msgspec.json.format(msgspec.json.encode(keys), indent=1))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
