@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 _READER = "landing"
 _SUFFIX = ".ndjson.zst"
-_BEGINNING = "start"
+_BEGINNING = "0000-start"  # before every position, in a listing too
 _DAY = re.compile(rb'"receivedAt":"(\d{4}-\d{2}-\d{2})T')
 _WAIT_SECONDS = 0.5
 _PAUSE_SECONDS = 2.0
@@ -57,7 +57,7 @@ class LandingWriter:
             self._retrying(self.recover, should_stop)
             while not should_stop():
                 self._retrying(self.step, should_stop)
-            with suppress(LogDownError):
+            with suppress(LogDownError, OSError):  # the next writer does it
                 self.flush()
 
     def recover(self) -> None:
