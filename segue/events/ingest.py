@@ -3,6 +3,7 @@
 import errno
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -214,7 +215,6 @@ class _Run:
         }
         self._in_transaction = False
         self._current = -1  # index of the file that is being read
-        self._finished = 0  # how many of the waiting files have been read to their end
 
     def groups(self) -> "Iterator[tuple[list[FileReport], Counter[str]]]":
         """Load; gives the reports of the files of each transaction after its commit."""
@@ -224,8 +224,8 @@ class _Run:
         for chunk in self._chunks():
             self._loader.load(chunk, self._origins, tallies)
             if chunk.is_boundary:
-                finished = self._waiting[done : self._finished]
-                done = self._finished
+                finished = self._waiting[done : chunk.files_done]
+                done = chunk.files_done
                 reports = [self._report(index, tallies[index]) for index in finished]
                 reasons = self._reasons(reports)
                 self._write_ledger(finished, reports)
@@ -235,18 +235,22 @@ class _Run:
                 self._begin()
 
     def _chunks(self) -> Iterator[Chunk]:
+        """The next chunk is read while the caller works on this one."""
         chunks = self._reader.chunks(self._waiting)
-        while True:
-            try:
-                chunk = next(chunks, None)
-            except BadInputError as error:
-                raise _LeaveFileError(self._current, str(error)) from error
-            except OSError as error:
-                path = self._jobs[self._current].file.path
-                raise _LeaveFileError(self._current, f"{path} cannot be read: {error.strerror}") from error
-            if chunk is None:
-                return
-            yield chunk
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader") as reader:
+            coming = reader.submit(next, chunks, None)
+            while True:
+                try:
+                    chunk = coming.result()
+                except BadInputError as error:
+                    raise _LeaveFileError(self._current, str(error)) from error
+                except OSError as error:
+                    path = self._jobs[self._current].file.path
+                    raise _LeaveFileError(self._current, f"{path} cannot be read: {error.strerror}") from error
+                if chunk is None:
+                    return
+                coming = reader.submit(next, chunks, None)
+                yield chunk
 
     def close(self) -> None:
         """Undo what was not committed."""
@@ -271,7 +275,6 @@ class _Run:
             is_same = False
         if not is_same:
             raise _LeaveFileError(index, None)
-        self._finished += 1
 
     def _report(self, index: int, tally: Tally) -> FileReport:
         assert tally.read == tally.loaded + tally.duplicates + tally.quarantined, (self._jobs[index].file.name, tally)

@@ -1,4 +1,4 @@
-"""Event files cut into chunks of whole lines, in one buffer that is used again: memory stays flat.
+"""Event files cut into chunks of whole lines, in two buffers that are used in turn: memory stays flat.
 
 What cannot be a line of JSON text (too long, not UTF-8, cut off) comes out as a fault, with its line number.
 """
@@ -35,13 +35,14 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """Lines of one or several files. `lines` lies in a shared buffer: use it before asking for the next chunk."""
+    """Lines of one or several files. `lines` lies in a shared buffer, which the chunk after the next one reuses."""
 
     lines: pa.LargeStringArray
     file: Numbers  # of each line: index of its file
     line: Numbers  # of each line: its number in the file, from 1
     faults: tuple[Fault, ...]
     is_boundary: bool  # the chunk ends with the end of a file: here may be committed
+    files_done: int  # how many files have been read to their end
 
 
 @dataclass(slots=True)
@@ -76,8 +77,8 @@ class LineReader:
         self._open = open_file
         self._close = close_file
         self._max_line = min(max_line_bytes, chunk_bytes // 2)
-        self._buffer = bytearray(chunk_bytes)
-        self._view = memoryview(self._buffer)
+        self._buffer, self._other = bytearray(chunk_bytes), bytearray(chunk_bytes)
+        self._view, self._other_view = memoryview(self._buffer), memoryview(self._other)
         self._kept = b""  # beginning of the line that is being skipped
 
     def chunks(self, files: Sequence[int]) -> Iterator[Chunk]:
@@ -91,9 +92,9 @@ class LineReader:
                 line, fill, skipped = 1, used, 0
                 while True:
                     if fill == len(self._buffer):
-                        yield self._chunk(pending, used, is_boundary=False)
+                        yield self._chunk(pending, used, is_boundary=False, files_done=position)
                         pending = _Pending()
-                        self._buffer[: fill - used] = self._buffer[used:fill]
+                        self._turn(used, fill)
                         used, fill = 0, fill - used
                     count = stream.readinto(self._view[fill:])
                     read_since_boundary += count
@@ -106,8 +107,15 @@ class LineReader:
             self._close(file)
             is_last = position == len(files) - 1
             if is_last or read_since_boundary >= len(self._buffer) // 4:
-                yield self._chunk(pending, used, is_boundary=True)
+                yield self._chunk(pending, used, is_boundary=True, files_done=position + 1)
+                self._turn(used, used)
                 pending, used, read_since_boundary = _Pending(), 0, 0
+
+    def _turn(self, used: int, fill: int) -> None:
+        """Go on in the other buffer, beginning with what is left of this one."""
+        self._other[: fill - used] = self._view[used:fill]
+        self._buffer, self._other = self._other, self._buffer
+        self._view, self._other_view = self._other_view, self._view
 
     def _cut(
         self, pending: _Pending, used: int, scan: int, fill: int, file: int, line: int, skipped: int
@@ -175,7 +183,7 @@ class LineReader:
             Fault(file=file, line=line, reason="line_too_long", detail=detail, payload=as_text(self._kept))
         )
 
-    def _chunk(self, pending: _Pending, used: int, *, is_boundary: bool) -> Chunk:
+    def _chunk(self, pending: _Pending, used: int, *, is_boundary: bool, files_done: int) -> Chunk:
         starts, ends = np.array(pending.starts, np.int64), np.array(pending.ends, np.int64)
         file = np.concatenate(pending.file) if pending.file else np.empty(0, np.int64)
         line = np.concatenate(pending.line) if pending.line else np.empty(0, np.int64)
@@ -204,7 +212,14 @@ class LineReader:
                 pa.large_string()
             )
             file, line = file[chosen], line[chosen]
-        return Chunk(lines=lines, file=file, line=line, faults=tuple(pending.faults), is_boundary=is_boundary)
+        return Chunk(
+            lines=lines,
+            file=file,
+            line=line,
+            faults=tuple(pending.faults),
+            is_boundary=is_boundary,
+            files_done=files_done,
+        )
 
     def _bad_encoding(self, start: int, end: int, file: int, line: int) -> Fault | None:
         raw = bytes(self._buffer[start:end])

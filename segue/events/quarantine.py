@@ -160,6 +160,7 @@ def _replay_batch(
             line=np.arange(len(batch), dtype=np.int64),
             faults=(),
             is_boundary=False,
+            files_done=0,
         )
         tallies = {0: Tally()}
         loader.load(chunk, {0: Origin(load_id=load_id, name=REPLAY)}, tallies)
