@@ -68,6 +68,12 @@ class Settings(BaseSettings):
     collector_port: int = Field(8721, ge=0, le=65535, description="Port of the collector. 0: any free one.")
     landing_seconds: float = Field(10.0, gt=0, description="The landing writer makes a file at least this often.")
     landing_bytes: int = Field(16_000_000, gt=0, description="The landing writer makes a file of about this size.")
+    sweep_seconds: int = Field(
+        300,
+        ge=10,
+        description="How late, at the latest, the engine notices a change of segments that comes with time alone; "
+        "most are noticed in their second.",
+    )
     country: str = Field("US", description="Country whose holidays the forecasts know (ISO 3166, two letters).")
 
     @field_validator("home", "dbt_project", "landing")

@@ -28,9 +28,8 @@ def engine() -> None:
     over when the first one stops. Edited models are picked up while it runs.
     """
     from segue.clock import system_time
-    from segue.events import judge
     from segue.log import open_log
-    from segue.realtime import Service
+    from segue.realtime import ContractJudge, Service
     from segue.store import open_store
     from segue.valkey import running
 
@@ -38,15 +37,12 @@ def engine() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True)
     current = settings()
 
-    def accepted(payload: bytes) -> object:
-        return judge(payload.splitlines()).accepted
-
     with running(current):
         service = Service(
             current,
             open_log(current),
             open_store(current),
-            accepted,  # type: ignore[arg-type]
+            ContractJudge(current, system_time),
             clock=system_time,
             refused=_refused,
             owner=f"engine {os.getpid()}",

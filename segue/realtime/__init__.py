@@ -8,6 +8,7 @@ very many events hold up the others.
 """
 
 from segue.realtime.engine import Engine
+from segue.realtime.judging import ContractJudge
 from segue.realtime.service import LeaseLostError, Service
 
-__all__ = ["Engine", "LeaseLostError", "Service"]
+__all__ = ["ContractJudge", "Engine", "LeaseLostError", "Service"]

@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -67,6 +67,8 @@ class Engine:
         self._arrivals = Arrivals(self.staging, self.people, needs_sightings=self._needs_sightings)
         self._ahead = Ahead(horizon_seconds)
         self._stays: dict[str, Stay] = {}
+        self._dirty: set[int] = set()  # collected: identifiers to resolve, components touched
+        self._touched: dict[int, None] = {}
         self._pass: deque[int] | None = None
         self._pass_cause, self._pass_all = "load", True
         self._known: dict[int, list[str]] = {}  # component → people that the store knows there
@@ -171,6 +173,32 @@ class Engine:
         """
         self._advance(as_of)
         return self._take([raw] if raw.num_rows else [], as_of)
+
+    def collect(self, raw: pa.Table, as_of: datetime) -> None:
+        """Take messages, and leave whom they concern to `settle`: a long backlog is evaluated once, not each time."""
+        self._advance(as_of)
+        dirty, touched = self._add([raw, *self._future.arrived(as_of)], as_of)
+        self._dirty |= dirty
+        self._touched |= touched
+
+    def settle(self, as_of: datetime, *, rows: int = ROWS_PER_PIECE) -> Iterator[tuple[Update, bool]]:
+        """Evaluate whom collected messages concern: updates of about so many rows, and whether it is the last.
+
+        Each is to be applied before the next is asked for. There is at least one.
+        """
+        self._advance(as_of)
+        (dirty, self._dirty), (touched, self._touched) = (self._dirty, set()), (self._touched, {})
+        news = self.people.resolve(dirty, as_of) if dirty else []
+        roots = list(dict.fromkeys(self.people.root(n) for n in (*touched, *dirty)))
+        piece: list[int] = []
+        budget = rows
+        for root in roots:
+            if budget <= 0:
+                yield self._evaluate(piece, as_of, cause="event"), False
+                piece, budget = [], rows
+            piece.append(root)
+            budget -= min(self.history.count(root), BIG) + 10
+        yield self._evaluate(piece, as_of, cause="event", merges=news), True
 
     def absorb(self, raw: pa.Table, as_of: datetime) -> None:
         """Take messages whose effect the store has already; nobody is evaluated. To be called before `restore`."""

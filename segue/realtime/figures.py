@@ -40,10 +40,14 @@ class Figures:
         self.definition_error = ""
         self._latency: deque[float] = deque(maxlen=_REMEMBERED)
 
-    def batch(self, events: int, *, seconds: float, busy: float) -> None:
-        """A batch was applied, so long after it was read from the log."""
+    def batch(self, events: int, *, busy: float) -> None:
+        """A batch was taken into the history."""
         self.event_count += events
         self.batch_count += 1
+        self.busy_seconds += busy
+
+    def applied(self, *, seconds: float, busy: float) -> None:
+        """What was taken is applied, so long after the last of it was read from the log."""
         self.busy_seconds += busy
         self._latency.append(seconds)
 

@@ -27,6 +27,7 @@ class Batch:
     accepted: pa.Table  # as raw.events
     position: Position  # of its last entry
     received: float  # time.monotonic() when it was read
+    is_full: bool  # there is more in the log
 
 
 class Intake:
@@ -82,7 +83,8 @@ class Intake:
         read_at = time.monotonic()
         accepted = self._judge(_joined([entry.payload for entry in entries]))
         self._after = entries[-1].position
-        self._put(Batch(accepted, self._after, read_at))
+        size = sum(len(entry.payload) for entry in entries)
+        self._put(Batch(accepted, self._after, read_at, is_full=size > BATCH_BYTES * 3 // 4))
 
     def _put(self, batch: Batch) -> None:
         while not self._stop.is_set():

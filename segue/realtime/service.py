@@ -32,6 +32,8 @@ _PROJECT_SECONDS = 3.0
 _WAREHOUSE_SECONDS = 30.0
 _STATUS_SECONDS = 1.0
 _LOOK_PEOPLE = 200
+#: Messages of a backlog that are taken before anybody is evaluated.
+_COLLECT_AT_MOST = 1_000_000
 _PIECE_ROWS = 20_000  # of a pass, so that batches wait for a moment only
 
 
@@ -68,6 +70,8 @@ class Service:
         self._stop = threading.Event()
         self._token = 0
         self._lost: str | None = None
+        self._collected = 0  # messages that wait to be settled
+        self._collected_last: Batch | None = None
         self._position: Position = ""
         self._sources = Sources(Warehouse(settings), event_log, judge)
         self._next_project: Project | None = None
@@ -166,6 +170,7 @@ class Service:
         """Until the end, or until a project comes that needs a history of its own: that one is returned."""
         intake = Intake(self._log, self._position, self._judge)
         intake.start()
+        self._collected, self._collected_last = 0, None
         polled = committed = noted = time.monotonic()
         try:
             while not self._stop.is_set():
@@ -173,6 +178,8 @@ class Service:
                 batch = intake.take(self._idle_seconds(engine))
                 if batch is not None:
                     self._work_on(engine, batch)
+                else:
+                    self._settle(engine)
                 self._mind_time(engine, is_busy=batch is not None)
                 moment = time.monotonic()
                 if moment - committed > _COMMIT_SECONDS and self._position:
@@ -213,10 +220,24 @@ class Service:
             newest = _newest(batch)
             if newest is not None and as_of < newest < as_of + timedelta(minutes=1):
                 as_of = newest
-        update = engine.batch(batch.accepted, as_of)
-        self._apply(update, batch.position)
+        engine.collect(batch.accepted, as_of)
+        self._collected += batch.accepted.num_rows
+        self._collected_last = batch
+        self.figures.batch(batch.accepted.num_rows, busy=time.monotonic() - started)
+        # A full batch means that more is waiting: the same people will come again, so let them come first.
+        if not batch.is_full or self._collected >= _COLLECT_AT_MOST:
+            self._settle(engine)
+
+    def _settle(self, engine: Engine) -> None:
+        """Evaluate whom the collected batches concern."""
+        batch, self._collected_last, self._collected = self._collected_last, None, 0
+        if batch is None:
+            return
+        started = time.monotonic()
+        for update, is_last in engine.settle(self._now(engine)):
+            self._apply(update, batch.position if is_last else self._position)
         done = time.monotonic()
-        self.figures.batch(batch.accepted.num_rows, seconds=done - batch.received, busy=done - started)
+        self.figures.applied(seconds=done - batch.received, busy=done - started)
 
     def _mind_time(self, engine: Engine, *, is_busy: bool) -> None:
         started = time.monotonic()

@@ -47,6 +47,7 @@ step = st.fixed_dictionaries(
         "is_checked": st.booleans(),
         "restarts": st.sampled_from((False, False, False, True)),
         "splits": st.booleans(),
+        "collects": st.booleans(),
     }
 )
 
@@ -79,7 +80,7 @@ def _raw(step_number: int, moment: Any, made: list[dict[str, Any]]) -> Any:
 
 
 @settings(
-    max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate)
+    max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate)
 )
 @given(steps=st.lists(step, min_size=1, max_size=8))
 def test_the_engine_says_what_the_warehouse_says(hard_project: Project, steps: list[dict[str, Any]]) -> None:
@@ -105,7 +106,13 @@ def check_parity(project: Project, steps: list[dict[str, Any]]) -> None:
             raw = tables[number]
             parts = [raw.slice(0, 2), raw.slice(1)] if one["splits"] else [raw]  # the second again: a duplicate
             for part in parts:
-                store.apply(engine.batch(part, moment))
+                if one["collects"]:
+                    engine.collect(part, moment)
+                else:
+                    store.apply(engine.batch(part, moment))
+            if one["collects"]:
+                for update, _is_last in engine.settle(moment, rows=15):
+                    store.apply(update)
             if one["restarts"]:
                 # After the batch: what was not applied before the crash comes first.
                 engine.start_pass("time")
