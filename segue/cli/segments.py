@@ -70,7 +70,7 @@ def show_history(
 
 def check() -> None:
     """Say of every dbt model and segment whether it works, before any data does. Exit code 1 when one does not."""
-    from segue.models import prepare
+    from segue.models import prepare, warehouse_only
     from segue.segments import definitions
 
     project = prepare(settings())
@@ -79,6 +79,9 @@ def check() -> None:
     for reason, fix in faults:
         err.print("[bold red]broken[/]", end=" ")
         err.print(f"{reason}\n  fix: {fix}", markup=False, highlight=False)
+    for name, refusal in warehouse_only(project).items():
+        err.print("[bold yellow]not in real time[/]", end=" ")
+        err.print(f"{name}: {refusal.reason}\n  fix: {refusal.fix}", markup=False, highlight=False)
     out.print(f"{len(project.models)} models, {len(known.segments)} of them segments, work; {len(faults)} broken")
     if faults:
         raise typer.Exit(1)

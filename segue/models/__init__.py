@@ -7,6 +7,7 @@ Never: takes the writer lock or opens the warehouse to compile; rewrites compile
 
 from segue.models.environment import dbt_environment
 from segue.models.evaluate import Evaluation, Evaluator, Stitch, evaluate, run_chain
+from segue.models.person_local import Refusal, person_local, warehouse_only
 from segue.models.prepare import fingerprint_of, prepare
 from segue.models.project import BrokenModel, Model, Project
 
@@ -16,10 +17,13 @@ __all__ = [
     "Evaluator",
     "Model",
     "Project",
+    "Refusal",
     "Stitch",
     "dbt_environment",
     "evaluate",
     "fingerprint_of",
+    "person_local",
     "prepare",
     "run_chain",
+    "warehouse_only",
 ]

@@ -110,13 +110,18 @@ def explain(error: str, model: Model, raw: str) -> str:
     number = int(place.group(1)) - 2
     if not 0 <= number < len(compiled):
         return f"{model.path}: {headline}."
-    line = _line_in_file(compiled, number, [line.strip() for line in raw.splitlines()])
+    line = line_in_file(compiled, number, [line.strip() for line in raw.splitlines()])
     where = model.path if line is None else f"{model.path}, line {line}"
     return f"{where}: {headline}; at `{compiled[number]}`."
 
 
-def _line_in_file(compiled: list[str], number: int, raw: list[str]) -> int | None:
-    """Where a line of compiled SQL (from 0) stands in the file (from 1); None when that cannot be told."""
+def line_in_file(compiled: list[str], number: int, raw: list[str]) -> int | None:
+    """Where a line of compiled SQL (from 0) stands in the file (from 1); None when that cannot be told.
+
+    Args:
+        compiled: its lines, stripped.
+        raw: the file's, stripped.
+    """
     text = compiled[number]
     same = [n for n, line in enumerate(raw, start=1) if line == text]
     if not same:

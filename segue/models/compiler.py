@@ -21,6 +21,7 @@ from segue.errors import DefinitionError
 from segue.models.check import check, depends_on_broken
 from segue.models.faults import is_conflict, missing_reference, named_files, sentence
 from segue.models.manifest import read_models
+from segue.models.person_local import broken_promises
 from segue.models.project import BrokenModel, Project
 
 #: Result and failure files, written beside the copy.
@@ -64,18 +65,20 @@ class Workshop:
                 self._blame(complaint)
                 continue
             models, source_columns = read_models(self._home / "target")
-            refused = check(models, source_columns, self._raw)
+            project = Project(
+                fingerprint="",
+                project_dir=self._root,
+                target_dir=self._home / "target",
+                models=models,
+                broken=tuple(sorted(self._broken.values(), key=lambda b: b.path)),
+                source_columns=source_columns,
+            )
+            # What the database refuses comes first: there is no use in following it.
+            refused = check(models, source_columns, self._raw) or broken_promises(project)
             for broken in refused:
                 self._leave_out(broken)
             if not refused:
-                return Project(
-                    fingerprint="",
-                    project_dir=self._root,
-                    target_dir=self._home / "target",
-                    models=models,
-                    broken=tuple(sorted(self._broken.values(), key=lambda b: b.path)),
-                    source_columns=source_columns,
-                )
+                return project
         raise DefinitionError("the dbt project does not compile, whatever is left out", fix=_SHOW)
 
     def _files(self) -> list[str]:
