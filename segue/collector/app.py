@@ -51,8 +51,13 @@ class Answer(Exception):
         self.headers = headers
 
 
+#: Some clients look for a `code`, and take an answer without one for a fault of the network.
+_CODES = {400: "invalid_request", 401: "unauthorized", 404: "not_found", 405: "invalid_method", 408: "timeout"}
+
+
 def _refusal(status: int, message: str, *headers: tuple[bytes, bytes]) -> Answer:
-    return Answer(status, msgspec.json.encode({"success": False, "message": message}), *headers)
+    code = _CODES.get(status, "unavailable")
+    return Answer(status, msgspec.json.encode({"success": False, "code": code, "message": message}), *headers)
 
 
 class Collector:
