@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from orchestration.beside import realtime
 from orchestration.processes import end_with_parent, stop_on_signals
 from orchestration.turns import turn
 from orchestration.up import announce, serving, wait
@@ -61,9 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
             err.print(f"{time.monotonic() - started:.0f} s", style="dim", highlight=False)
             if options.no_ui:
                 return 0 if outcome.success else 1
-            with serving(settings, port=options.port) as (url, program):
-                announce(url)
-                wait(program)
+            with realtime(settings) as beside, serving(settings, port=options.port) as (url, program):
+                announce(url, beside)
+                wait(program, beside)
     except SegueError as error:
         err.print("[bold red]error[/]", end=" ")
         err.print(str(error), markup=False, highlight=False)

@@ -31,31 +31,69 @@ def running(
         log: the file that takes its output.
         grace_seconds: how long a process may take to end by itself before it is killed.
     """
+    with guarding(grace_seconds) as guard:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as sink:
+            program = start(command, env=env, cwd=cwd, sink=sink.fileno())
+        guard.watch(program)
+        yield program
+
+
+class Guard:
+    """Ends the process groups that it was told of when we are gone."""
+
+    def __init__(self, notes: int) -> None:
+        self._notes = notes
+        self._watched: dict[int, subprocess.Popen[bytes]] = {}
+
+    def watch(self, program: "subprocess.Popen[bytes]") -> None:
+        """End this program and what it started, when we end."""
+        self._watched[program.pid] = program
+        os.write(self._notes, f"+{program.pid}\n".encode())
+
+    def forget(self, program: "subprocess.Popen[bytes]") -> None:
+        """It has ended; call this before its exit code is fetched, so that nobody else has its number yet."""
+        os.write(self._notes, f"-{program.pid}\n".encode())
+        self._watched.pop(program.pid, None)
+
+    def reap(self) -> None:
+        """Fetch the exit codes of what has ended."""
+        for program in self._watched.values():
+            program.poll()
+
+
+@contextmanager
+def guarding(grace_seconds: float) -> Iterator[Guard]:
+    """A guard for the length of the block; afterwards nothing that it watched is left."""
     read_end, write_end = os.pipe()
-    guard = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-I", __file__, str(grace_seconds)], stdin=read_end, start_new_session=True
     )
     os.close(read_end)
+    guard = Guard(write_end)
     try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as sink:
-            program = subprocess.Popen(
-                command,
-                env=dict(env),
-                cwd=cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=sink,
-                start_new_session=True,
-            )
-        os.write(write_end, f"{program.pid}\n".encode())
-        yield program
+        yield guard
     finally:
         os.close(write_end)
-        # Reap the program while the guard waits for its group to be empty.
-        while guard.poll() is None:
-            program.poll()
+        # Reap the programs while the guard waits for their groups to be empty.
+        while process.poll() is None:
+            guard.reap()
             time.sleep(0.05)
+
+
+def start(command: Sequence[str], *, env: Mapping[str, str], cwd: Path, sink: int) -> "subprocess.Popen[bytes]":
+    """A program in a process group of its own, which writes to the file `sink`."""
+    return subprocess.Popen(
+        command, env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
+    )
+
+
+def has_ended(program: "subprocess.Popen[bytes]") -> bool:
+    """Whether it has, without fetching its exit code: its number stays its own until then."""
+    try:
+        return os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
 
 
 def end_with_parent() -> None:
@@ -80,24 +118,30 @@ def stop_on_signals() -> None:
 def _guard(grace_seconds: float) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    note = sys.stdin.readline().strip()
-    sys.stdin.read()
-    if not note:
-        return
-    group = int(note)
+    groups: dict[int, None] = {}
+    for note in sys.stdin:
+        if note.startswith("+"):
+            groups[int(note)] = None
+        elif note.strip():
+            groups.pop(-int(note), None)
     deadline = time.monotonic() + grace_seconds
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signal.SIGTERM)
-        while _is_running(group) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        while _is_running(group) and time.monotonic() < deadline + 10:
-            os.killpg(group, signal.SIGKILL)
-            time.sleep(0.1)
+    for group in groups:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGTERM)
+    while (left := [g for g in groups if _is_running(g)]) and time.monotonic() < deadline + 10:
+        if time.monotonic() >= deadline:
+            for group in left:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(group, signal.SIGKILL)
+        time.sleep(0.1)
 
 
 def _is_running(group: int) -> bool:
     """Whether the group has a member that is no zombie."""
-    os.killpg(group, 0)
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
     stats = list(Path("/proc").glob("[0-9]*/stat"))
     if not stats:
         return True

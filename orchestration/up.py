@@ -13,6 +13,8 @@ from pathlib import Path
 import requests
 from rich.console import Console
 
+from orchestration.beside import Realtime, realtime
+from orchestration.beside import announce as announce_realtime
 from orchestration.processes import end_with_parent, running, stop_on_signals
 from segue.errors import SegueError
 from segue.settings import PROJECT_ROOT, Settings, load_settings
@@ -27,15 +29,16 @@ err = Console(stderr=True)
 
 def main(arguments: list[str] | None = None) -> int:
     """Run until Ctrl-C, SIGTERM or the death of whoever started us; then leave no process."""
-    parser = argparse.ArgumentParser(prog="segue up", description="Dagster on your data, with sensors and schedules.")
+    parser = argparse.ArgumentParser(prog="segue up", description="Dagster and real time on your data.")
     parser.add_argument("--port", type=int, help="port of the UI; default: the first free one from 3000")
     options = parser.parse_args(arguments)
     stop_on_signals()
     end_with_parent()
     try:
-        with serving(load_settings(), port=options.port) as (url, program):
-            announce(url)
-            wait(program)
+        settings = load_settings()
+        with realtime(settings) as beside, serving(settings, port=options.port) as (url, program):
+            announce(url, beside)
+            wait(program, beside)
     except SegueError as error:
         err.print(f"[bold red]error[/] {error}", highlight=False)
         return 1
@@ -44,11 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def announce(url: str) -> None:
-    """The addresses to open."""
+def announce(url: str, beside: Realtime) -> None:
+    """The addresses to open, and how to send an event."""
     out.print(f"\n  Dagster UI    {url}", highlight=False)
     out.print(f"  asset graph   {url}/asset-groups", highlight=False)
-    out.print("  Ctrl-C stops everything\n", highlight=False)
+    announce_realtime(beside)
+    out.print("\n  Ctrl-C stops everything\n", highlight=False)
 
 
 @contextmanager
@@ -80,16 +84,23 @@ def serving(settings: Settings, *, port: int | None = None) -> Iterator[tuple[st
         yield url, program
 
 
-def wait(program: "subprocess.Popen[bytes]") -> None:
-    """Until the program ends by itself, which it should not.
+def wait(program: "subprocess.Popen[bytes]", beside: Realtime) -> None:
+    """Until one of the two ends by itself, which it should not.
 
     Raises:
         SegueError: saying so.
     """
-    program.wait()
-    raise SegueError(
-        f"Dagster ended by itself (exit code {program.returncode})", fix="its log is SEGUE_HOME/dagster/up.log"
-    )
+    while True:
+        if program.poll() is not None:
+            raise SegueError(
+                f"Dagster ended by itself (exit code {program.returncode})", fix="its log is SEGUE_HOME/dagster/up.log"
+            )
+        if beside.program is not None and beside.program.poll() is not None:
+            raise SegueError(
+                f"real time ended by itself (exit code {beside.program.returncode})",
+                fix="its log is SEGUE_HOME/realtime/supervisor.log",
+            )
+        time.sleep(0.3)
 
 
 def _await_ui(url: str, program: "subprocess.Popen[bytes]", log: Path) -> None:

@@ -29,12 +29,12 @@ def refresh(as_of: AsOf = None) -> None:
     """
     if as_of is not None:
         moment(as_of)  # a wrong time is said here, before Dagster is loaded
-    _become("refresh", *(["--as-of", as_of] if as_of is not None else []))
+    become("refresh", *(["--as-of", as_of] if as_of is not None else []))
 
 
 def up(port: Port = None) -> None:
-    """Start Dagster on your own data: UI, sensors, schedules. Ctrl-C stops all of it."""
-    _become("up", *(["--port", str(port)] if port is not None else []))
+    """Start Dagster and real time on your own data. Ctrl-C stops all of it."""
+    become("up", *(["--port", str(port)] if port is not None else []))
 
 
 def demo(
@@ -43,11 +43,11 @@ def demo(
     days: Annotated[int, typer.Option(help="How many days of history; ends today.")] = 60,
 ) -> None:
     """Make a history of events, run the whole graph, open the Dagster UI. In a home of its own."""
-    _become("demo", "--people", str(people), "--days", str(days), *(["--port", str(port)] if port is not None else []))
+    become("demo", "--people", str(people), "--days", str(days), *(["--port", str(port)] if port is not None else []))
 
 
-def _become(module: str, *arguments: str) -> None:
-    """Replace this process, so that signals and the exit code are those of the module."""
+def become(module: str, *arguments: str) -> None:
+    """Replace this process by one of orchestration, so that signals and the exit code are those of the module."""
     path = os.pathsep.join(filter(None, [str(PROJECT_ROOT), os.environ.get("PYTHONPATH")]))
     sys.stdout.flush()
     os.execve(

@@ -14,7 +14,7 @@ import requests
 def test_the_ui_answers_and_ctrl_c_leaves_no_process(installation: Any) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "orchestration.up"],
-        env={**os.environ, **installation.variables},
+        env={**os.environ, **installation.variables, "SEGUE_COLLECTOR_PORT": "0", "SEGUE_API_PORT": "0"},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -22,6 +22,10 @@ def test_the_ui_answers_and_ctrl_c_leaves_no_process(installation: Any) -> None:
     try:
         url = next(line.split()[-1] for line in process.stdout if "Dagster UI" in line)
         assert requests.get(f"{url}/server_info", timeout=10).ok
+        # The line that is printed sends an event as it stands.
+        line = next(line for line in process.stdout if "curl" in line)
+        sent = subprocess.run(["sh", "-c", line.strip()], capture_output=True, text=True, check=True)
+        assert '"success"' in sent.stdout, sent.stdout
         answer = requests.post(
             f"{url}/graphql",
             json={
@@ -33,11 +37,11 @@ def test_the_ui_answers_and_ctrl_c_leaves_no_process(installation: Any) -> None:
         (location,) = answer["data"]["workspaceOrError"]["locationEntries"]
         assert location["locationOrLoadError"] == {"__typename": "RepositoryLocation"}
         family = psutil.Process(process.pid).children(recursive=True)
-        assert len(family) >= 4, "the UI, the daemon, the code server, the guard"
+        assert len(family) >= 8, "the UI, the daemon, the code server, the guards, collector, log, landing writer"
     finally:
         process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 0
-    deadline = time.monotonic() + 10
+    assert process.wait(90) == 0
+    deadline = time.monotonic() + 60
     while (left := [p for p in family if p.is_running()]) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert left == []
