@@ -53,3 +53,7 @@ class LogFullError(LogError):
 
 class LogDownError(LogError):
     """The log cannot be reached. What was being appended may or may not be in it."""
+
+
+class StaleError(SegueError):
+    """A writer of the serving store that is not the newest, or not where it thinks it is. Nothing was written."""

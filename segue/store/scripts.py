@@ -1,0 +1,134 @@
+"""What changes or reads more than one key, as scripts: each is done as a whole."""
+
+#: KEYS: meta, fence, segments, features, identifiers, index, merged, names, outbox. ARGV: see `Store.apply`.
+#: The first write is one that is refused for want of memory, so that a refused update has changed nothing.
+APPLY = """
+local META, FENCE, SEGMENTS, FEATURES, IDENTIFIERS, INDEX, MERGED, NAMES, OUTBOX =
+    KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local call = redis.call
+local fence = call('GET', FENCE) or '0'
+if fence ~= ARGV[1] then return 'fence' end
+local at = call('HGET', META, 'position') or ''
+if at ~= ARGV[2] then return 'position' end
+local members, as_of = ARGV[5], ARGV[4]
+if as_of < (call('HGET', META, 'as_of') or '') then as_of = call('HGET', META, 'as_of') end
+call('HSET', META, 'position', ARGV[3], 'as_of', as_of)
+
+local function leave(person)
+    local old = call('HGET', SEGMENTS, person)
+    if old then
+        for name in pairs(cjson.decode(old)) do call('ZREM', members .. name, person) end
+    end
+    local keys = call('HGET', IDENTIFIERS, person)
+    if keys then
+        for _, pair in ipairs(cjson.decode(keys)) do
+            local field = pair[1] .. ':' .. pair[2]
+            if call('HGET', INDEX, field) == person then call('HDEL', INDEX, field) end
+        end
+    end
+    call('HDEL', SEGMENTS, person)
+    call('HDEL', FEATURES, person)
+    call('HDEL', IDENTIFIERS, person)
+end
+
+local i = 6
+local count = tonumber(ARGV[i]); i = i + 1
+for _ = 1, count do
+    leave(ARGV[i])
+    call('HSET', MERGED, ARGV[i], ARGV[i + 1])
+    i = i + 2
+end
+count = tonumber(ARGV[i]); i = i + 1
+for _ = 1, count do leave(ARGV[i]); i = i + 1 end
+
+count = tonumber(ARGV[i]); i = i + 1
+for _ = 1, count do
+    local person, new, features, keys = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+    i = i + 4
+    local old = call('HGET', SEGMENTS, person)
+    if old ~= new then
+        local was, now = old and cjson.decode(old) or {}, cjson.decode(new)
+        for name in pairs(was) do
+            if now[name] == nil then call('ZREM', members .. name, person) end
+        end
+        for name in pairs(now) do
+            if was[name] == nil then
+                call('ZADD', members .. name, 0, person)
+                call('SADD', NAMES, name)
+            end
+        end
+        call('HSET', SEGMENTS, person, new)
+    end
+    if not old then call('HDEL', MERGED, person) end  -- a merge that was undone: the id is somebody again
+    call('HSET', FEATURES, person, features)
+    local known = call('HGET', IDENTIFIERS, person)
+    if known ~= keys then
+        local now = {}
+        for _, pair in ipairs(cjson.decode(keys)) do
+            local field = pair[1] .. ':' .. pair[2]
+            now[field] = true
+            call('HSET', INDEX, field, person)
+        end
+        if known then
+            for _, pair in ipairs(cjson.decode(known)) do
+                local field = pair[1] .. ':' .. pair[2]
+                if not now[field] and call('HGET', INDEX, field) == person then call('HDEL', INDEX, field) end
+            end
+        end
+        call('HSET', IDENTIFIERS, person, keys)
+    end
+end
+for n = i, #ARGV do call('XADD', OUTBOX, '*', 't', ARGV[n]) end
+return 'ok'
+"""
+
+#: KEYS: segments, index, merged, features, identifiers. ARGV: whether all of it, identifier as a person's id, fields…
+FIND = """
+local person = ARGV[2]
+local found = redis.call('HGET', KEYS[1], person)
+local steps = 0
+while not found and steps < 64 do  -- what it became, and what that became
+    person = redis.call('HGET', KEYS[3], person)
+    if not person then break end
+    found = redis.call('HGET', KEYS[1], person)
+    steps = steps + 1
+end
+if not found then
+    for i = 3, #ARGV do
+        person = redis.call('HGET', KEYS[2], ARGV[i])
+        if person then
+            found = redis.call('HGET', KEYS[1], person)
+            break
+        end
+    end
+end
+if not found then return false end
+if ARGV[1] == '0' then return {person, found} end
+return {person, found, redis.call('HGET', KEYS[4], person) or '{}', redis.call('HGET', KEYS[5], person) or '[]'}
+"""
+
+#: KEYS: lease, fence. ARGV: owner, milliseconds.
+ACQUIRE = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+local token = redis.call('INCR', KEYS[2])
+redis.call('SET', KEYS[1], token .. ' ' .. ARGV[1], 'PX', ARGV[2])
+return token
+"""
+
+#: KEYS: lease, fence. ARGV: token, owner, milliseconds. A lease that ran out and that nobody took is ours again.
+RENEW = """
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2], 'PX', ARGV[3])
+return 1
+"""
+
+#: KEYS: lease, fence. ARGV: token.
+RELEASE = """
+if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+return 1
+"""
+
+#: KEYS: readers. ARGV: reader, position. Positions of one width compare as texts.
+COMMIT = """
+if ARGV[2] > (redis.call('HGET', KEYS[1], ARGV[1]) or '') then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
+"""
