@@ -14,7 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from segue.clock import system_time
 from segue.collector import metrics
-from segue.collector.body import ClientGoneError, Receive, read_body
+from segue.collector.body import ClientGoneError, Receive, Watched, read_body
 from segue.collector.keys import KeyRing
 from segue.collector.merge import Merger
 from segue.collector.messages import ROUTES, BadRequestError, read_request, stamp
@@ -89,6 +89,7 @@ class Collector:
             return
         if scope["type"] != "http":
             return
+        receive = Watched(receive, scope)
         path: str = scope["path"]
         headers = dict(scope["headers"])
         try:
@@ -98,13 +99,16 @@ class Collector:
         except BadRequestError as error:
             answer = _refusal(400, str(error))
         except ClientGoneError:
-            answer = _refusal(408, "the request did not arrive in time", (b"connection", b"close"))
+            answer = _refusal(408, "the request did not arrive in time")
         except LogError as error:
             answer = _refusal(503, error.message, (b"retry-after", b"%d" % error.retry_after_seconds))
         except Exception:
             # Whatever it was, the message is not in the log: the client must keep it.
             _log.exception("a request failed")
             answer = _refusal(503, "this request failed; please send it again", (b"retry-after", b"5"))
+        if answer.status >= 400 and not receive.is_whole:
+            # Otherwise a server reads on to the end of what was refused, be it a gigabyte.
+            answer.headers = (*answer.headers, (b"connection", b"close"))
         route = path if path in ROUTES or path in _OTHERS else "other"
         metrics.REQUESTS.labels(route, str(answer.status)).inc()
         await send(

@@ -16,6 +16,19 @@ class ClientGoneError(Exception):
     """The client went away, or was too slow, before its request was whole."""
 
 
+class Watched:
+    """Receives, and knows whether the client has sent all of its request."""
+
+    def __init__(self, receive: Receive, scope: Mapping[str, Any]) -> None:
+        self._receive = receive
+        self.is_whole = scope["method"] in ("GET", "HEAD", "OPTIONS")
+
+    async def __call__(self) -> Mapping[str, Any]:
+        message = await self._receive()
+        self.is_whole = not message.get("more_body")
+        return message
+
+
 async def read_body(receive: Receive, headers: Mapping[bytes, bytes], *, seconds: float) -> bytes:
     """The body, unpacked; at most `REQUEST_BYTES`, however it was sent.
 

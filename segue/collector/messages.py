@@ -47,7 +47,7 @@ class _Envelope(Struct):
     integrations: Raw | UnsetType = UNSET
 
 
-class _Message(Struct, rename={"source": "_source"}):
+class _Message(Struct, gc=False, rename={"source": "_source"}):
     """The fields of a message that matter to us."""
 
     type: Raw | UnsetType = UNSET
@@ -98,7 +98,7 @@ def read_request(body: bytes, kind: str | None) -> Request:
         kind: type of the one message; None when the body is a batch.
 
     Raises:
-        BadRequestError: no JSON, not the right shape, or a message over its limit.
+        BadRequestError: no JSON, or not the right shape.
     """
     if not body.isascii():
         try:
@@ -113,8 +113,6 @@ def read_request(body: bytes, kind: str | None) -> Request:
         messages = envelope.batch
     else:
         messages = [Raw(body)]
-    if any(len(memoryview(message)) > MESSAGE_BYTES for message in messages):
-        raise BadRequestError(f"a message has more than {MESSAGE_BYTES:,} bytes")
     is_batch = kind is None
     return Request(
         write_key=envelope.writeKey or None,
@@ -157,6 +155,9 @@ def stamp(request: Request, *, source: str, received_at: str) -> bytes:
     Args:
         source: whose write key it was.
         received_at: ISO 8601, UTC.
+
+    Raises:
+        BadRequestError: a message over its limit.
     """
     front = b'{"receivedAt":"%b","_source":%b' % (received_at.encode(), _encode(source))
     sent = b"" if request.sent_at is None else b',"sentAt":' + request.sent_at
@@ -164,9 +165,13 @@ def stamp(request: Request, *, source: str, received_at: str) -> bytes:
     integrations = b"" if request.integrations is None else b',"integrations":' + request.integrations
     quoted_kind = _encode(request.kind)
     kind = b"" if request.kind is None else b',"type":' + quoted_kind
+    last = sent + b","
     lines: list[bytes] = []
+    add = lines.append
     for at, raw in enumerate(request.messages):
         text = bytes(raw)
+        if len(text) > MESSAGE_BYTES:
+            raise BadRequestError(f"a message has more than {MESSAGE_BYTES:,} bytes")
         if request.has_line_ends:
             text = text.replace(b"\n", b" ").replace(b"\r", b" ")
         if text[:1] != b"{":  # no message at all: kept for the quarantine
@@ -175,10 +180,10 @@ def stamp(request: Request, *, source: str, received_at: str) -> bytes:
         m = _read_message(text)
         if (
             m.receivedAt is not UNSET
-            or m.received_at is not UNSET
             or m.source is not UNSET
             or m.writeKey is not UNSET
-            or (m.messageId is not UNSET and len(memoryview(m.messageId)) <= 4)
+            or m.received_at is not UNSET
+            or (m.messageId is not UNSET and bytes(m.messageId) in _EMPTY)
             or (sent and (m.sentAt is not UNSET or m.sent_at is not UNSET))
             or (context and m.context is not UNSET)
             or (integrations and m.integrations is not UNSET)
@@ -186,21 +191,22 @@ def stamp(request: Request, *, source: str, received_at: str) -> bytes:
         ):
             text = _without_ours(text, request)
             m = _read_message(text)
-        lines.append(front)
+        add(front)
         if m.messageId is UNSET and m.message_id is UNSET:
-            lines.append(b',"messageId":"%b"' % _made_id(m, text, request, source, at).encode())
+            add(b',"messageId":"%b"' % _made_id(m, text, request, source, at).encode())
         if m.timestamp is not UNSET and m.originalTimestamp is UNSET and m.original_timestamp is UNSET:
             # What a client calls `timestamp` is its own clock's; the spec corrects it from `originalTimestamp`.
-            lines += (b',"originalTimestamp":', bytes(m.timestamp))
-        if m.type is UNSET:
-            lines.append(kind)
-        if m.context is UNSET:
-            lines.append(context)
-        if m.integrations is UNSET:
-            lines.append(integrations)
-        lines.append(sent)
-        rest = text[1:].lstrip(b" \t")
-        lines += (b"" if rest[:1] == b"}" else b",", rest, b"\n")
+            add(b',"originalTimestamp":')
+            add(bytes(m.timestamp))
+        if kind and m.type is UNSET:
+            add(kind)
+        if context and m.context is UNSET:
+            add(context)
+        if integrations and m.integrations is UNSET:
+            add(integrations)
+        add(last if len(text) > 8 or text[1:].strip() != b"}" else sent)
+        add(text[1:])
+        add(b"\n")
     return b"".join(lines)
 
 

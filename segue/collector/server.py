@@ -1,4 +1,4 @@
-"""The collector as a process: one event loop, and the HTTP parsing in a thread of its own beside it."""
+"""The collector as a process: one event loop that takes requests and appends what they bring."""
 
 import asyncio
 import logging
@@ -9,10 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import uvloop
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
-from granian.server.embed import Server
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from segue.collector.app import Collector
 from segue.collector.keys import KeyRing
@@ -22,11 +20,14 @@ from segue.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-#: A connection that has sent no whole header by then is closed; so is one that nobody uses.
-_HEADER_SECONDS = 15
+#: A connection whose header is not whole by then is closed.
+_HEADER_SECONDS = 15.0
+_HEADER_BYTES = 64 * 1024
+#: A connection that nobody uses is closed.
+_IDLE_SECONDS = 30
 #: Connections that may be open. Each costs little; a client that only holds them open must not keep others out.
 _CONNECTIONS = 16_384
-_STOP_SECONDS = 5.0
+_STOP_SECONDS = 5
 
 
 def serve(settings: Settings, *, port: int | None = None, told: Callable[[str], None] = print) -> None:
@@ -39,54 +40,85 @@ def serve(settings: Settings, *, port: int | None = None, told: Callable[[str], 
     Raises:
         BadSettingError: when the port cannot be opened.
     """
-    chosen = _free(settings.collector_host, settings.collector_port if port is None else port)
+    listener = _listen(settings.collector_host, settings.collector_port if port is None else port)
     _raise_file_limit()
-    app = Collector(open_log(settings), KeyRing(settings))
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(app, settings.collector_host, chosen, told))
-
-
-async def _run(app: Any, host: str, port: int, told: Callable[[str], None]) -> None:
-    server = Server(
-        app,
-        address=host,
-        port=port,
-        interface=Interfaces.ASGI,
-        http=HTTPModes.http1,
-        websockets=False,
+    told(f"collector on http://{settings.collector_host}:{listener.getsockname()[1]}")
+    config = uvicorn.Config(
+        Collector(open_log(settings), KeyRing(settings)),
+        http=_BoundedProtocol,
+        ws="none",
+        loop="uvloop",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
         backlog=1024,
-        backpressure=_CONNECTIONS,
-        http1_settings=HTTP1Settings(header_read_timeout=_HEADER_SECONDS * 1000, max_buffer_size=65_536),
-        log_enabled=False,
+        limit_concurrency=_CONNECTIONS,
+        timeout_keep_alive=_IDLE_SECONDS,
+        timeout_graceful_shutdown=_STOP_SECONDS,
     )
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    serving = asyncio.create_task(server.serve())
-    told(f"collector on http://{host}:{port}")
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    if stopping.done():
-        server.stop()  # type: ignore[no-untyped-call]
-        await asyncio.wait({serving}, timeout=_STOP_SECONDS)
-    stopping.cancel()
-    if serving.done():
-        serving.result()
+        # uvicorn ends on these, and passes them on when it is done: to end as asked is no failure.
+        signal.signal(number, lambda *_: None)
+    uvicorn.Server(config).run(sockets=[listener])
 
 
-def _free(host: str, port: int) -> int:
-    """The port, once it is known that it can be opened."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise BadSettingError(
-                f"the collector cannot listen on {host}:{port}: {error.strerror}",
-                fix="stop what listens there, or set SEGUE_COLLECTOR_PORT",
-            ) from None
-        return int(probe.getsockname()[1])
+class _BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's, with what it leaves open: how long a header may take to come, and how large it may be."""
+
+    _deadline: asyncio.TimerHandle | None = None
+    _header_bytes = 0
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._expect_header()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._deadline is not None:
+            self._header_bytes += len(data)
+            if self._header_bytes > _HEADER_BYTES:
+                self.transport.abort()  # type: ignore[attr-defined]
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._deadline is None:
+            self._expect_header()
+
+    def on_headers_complete(self) -> None:
+        self._header_is_here()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._header_is_here()
+        super().connection_lost(exc)
+
+    def _expect_header(self) -> None:
+        self._header_bytes = 0
+        self._deadline = self.loop.call_later(_HEADER_SECONDS, self.transport.abort)  # type: ignore[attr-defined]
+
+    def _header_is_here(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        raise BadSettingError(
+            f"the collector cannot listen on {host}:{port}: {error.strerror}",
+            fix="stop what listens there, or set SEGUE_COLLECTOR_PORT",
+        ) from None
+    return listener
 
 
 def _raise_file_limit() -> None:
