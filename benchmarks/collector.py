@@ -140,37 +140,18 @@ def measured(work: Callable[..., None], *arguments: object) -> float:
     return answer.get(timeout=5)
 
 
-def started(settings: Settings, server: str) -> tuple["subprocess.Popen[str]", str]:
+def started(settings: Settings) -> tuple["subprocess.Popen[str]", str]:
     """The collector and its address."""
     environment = child_environment({"SEGUE_HOME": str(settings.home), "COLUMNS": "200"})
-    if server == "granian":
-        command = [str(Path(sys.executable).parent / "segue"), "collector", "--port", "0"]
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-        assert process.stderr is not None
-        return process, process.stderr.readline().split()[-1]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-c", _UVICORN, str(port)]
-    process = subprocess.Popen(command, env=environment, text=True)
-    time.sleep(2)
-    return process, f"http://127.0.0.1:{port}"
-
-
-_UVICORN = """
-import sys, uvicorn
-from segue.collector import Collector, KeyRing
-from segue.log import open_log
-from segue.settings import load_settings
-s = load_settings()
-uvicorn.run(Collector(open_log(s), KeyRing(s)), port=int(sys.argv[1]), log_level="error", access_log=False)
-"""
+    command = [str(Path(sys.executable).parent / "segue"), "collector", "--port", "0"]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    return process, process.stderr.readline().split()[-1]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--server", choices=["granian", "uvicorn"], default="granian")
     chosen = parser.parse_args()
     seconds, rounds = (3.0, 3) if chosen.quick else (5.0, 3)
     with tempfile.TemporaryDirectory() as folder:
@@ -178,7 +159,7 @@ def main() -> None:
         with running(settings):
             client = connect(settings)
             key = create_key(settings, "web", as_of=system_time())
-            process, address = started(settings, chosen.server)
+            process, address = started(settings)
             http, bare, joined = [], [], []
             busy = psutil.Process(process.pid)
             cpu = 0.0
@@ -212,7 +193,6 @@ def main() -> None:
         entry_per_request=round(whole),
         collector_cpu_seconds_per_million=round(cpu / (sum(http) * seconds) * 1e6, 2),
         collector_mb=round(memory / 1e6),
-        server=chosen.server,
     )
 
 

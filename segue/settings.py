@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     collector_port: int = Field(8721, ge=0, le=65535, description="Port of the collector. 0: any free one.")
     api_host: str = Field("127.0.0.1", description="Where the API listens; a proxy with TLS stands before.")
     api_port: int = Field(8722, ge=0, le=65535, description="Port of the API and the live page. 0: any free one.")
+    api_requests_per_second: int = Field(
+        1000, ge=1, description="Requests that one read token may make; beyond, the API answers 429."
+    )
     landing_seconds: float = Field(10.0, gt=0, description="The landing writer makes a file at least this often.")
     landing_bytes: int = Field(16_000_000, gt=0, description="The landing writer makes a file of about this size.")
     sweep_seconds: int = Field(

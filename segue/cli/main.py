@@ -96,6 +96,7 @@ def maintain() -> None:
 def _add_rooms() -> None:
     from segue.cli import (
         alerts,
+        api,
         clusters,
         collector,
         engine,
@@ -119,6 +120,7 @@ def _add_rooms() -> None:
         identity,
         clusters,
         alerts,
+        api,
         realtime,
         engine,
         collector,

@@ -1,4 +1,4 @@
-"""Write keys: who may send events, and the name of the source that the events get. Only hashes are kept."""
+"""Keys: who may send events, and the name of the source they get; who may read. Only hashes are kept."""
 
 import fcntl
 import hashlib
@@ -22,60 +22,73 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _LOOK_SECONDS = 0.25
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What keys open: the file they are kept in, what one is called, the command that manages them."""
+
+    file: str
+    noun: str
+    command: str
+
+
+WRITE = Kind("write_keys", "write key", "keys")
+READ = Kind("read_tokens", "read token", "tokens")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteKey:
     """A key as it is kept."""
 
-    source: str
+    source: str  # or, of a read token, who reads
     hash: str  # SHA-256 of the key, in hex: a random key of 32 bytes needs no slower one
     created_at: datetime
     revoked_at: datetime | None = None
 
 
-def create_key(settings: Settings, source: str, *, as_of: datetime) -> str:
-    """A new write key for a source. This is the only time that it can be seen.
+def create_key(settings: Settings, source: str, *, as_of: datetime, kind: Kind = WRITE) -> str:
+    """A new key for a source, or for who reads. This is the only time that it can be seen.
 
     Raises:
         BadInputError: when the name is no name, or the source has a key.
     """
     if not _NAME.fullmatch(source):
         raise BadInputError(
-            f"{source!r} cannot be the name of a source", fix="use letters, digits, dots, dashes: `web`, `ios-app`"
+            f"{source!r} cannot be the name of a {kind.noun}", fix="use letters, digits, dots, dashes: `web`, `ios-app`"
         )
     key = secrets.token_urlsafe(32)
-    with _changing(settings) as keys:
+    with _changing(_path(settings, kind)) as keys:
         if any(one.source == source and one.revoked_at is None for one in keys):
             raise BadInputError(
-                f"the source {source} has a write key already", fix=f"`segue keys revoke {source}` first"
+                f"{source} has a {kind.noun} already", fix=f"`segue {kind.command} revoke {source}` first"
             )
         keys.append(WriteKey(source=source, hash=_hash(key), created_at=as_of))
     return key
 
 
-def revoke_key(settings: Settings, source: str, *, as_of: datetime) -> None:
+def revoke_key(settings: Settings, source: str, *, as_of: datetime, kind: Kind = WRITE) -> None:
     """The source's key opens nothing from now on.
 
     Raises:
         BadInputError: when the source has no key.
     """
-    with _changing(settings) as keys:
+    with _changing(_path(settings, kind)) as keys:
         for at, one in enumerate(keys):
             if one.source == source and one.revoked_at is None:
                 keys[at] = WriteKey(source=source, hash=one.hash, created_at=one.created_at, revoked_at=as_of)
                 return
-        raise BadInputError(f"the source {source} has no write key", fix="`segue keys list` shows those there are")
+        raise BadInputError(f"{source} has no {kind.noun}", fix=f"`segue {kind.command} list` shows those there are")
 
 
-def list_keys(settings: Settings) -> Sequence[WriteKey]:
+def list_keys(settings: Settings, kind: Kind = WRITE) -> Sequence[WriteKey]:
     """Every key that was ever made, oldest first."""
-    return _read(_path(settings))
+    return _read(_path(settings, kind))
 
 
 class KeyRing:
     """The keys in force; follows the file."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._path = _path(settings)
+    def __init__(self, settings: Settings, kind: Kind = WRITE) -> None:
+        self._path = _path(settings, kind)
         self._seen: tuple[int, int, int] | None = None
         self._looked = float("-inf")
         self._sources: dict[str, str] = {}
@@ -104,8 +117,8 @@ class KeyRing:
             self._seen = seen
 
 
-def _path(settings: Settings) -> Path:
-    return settings.home / "keys" / "write_keys.json"
+def _path(settings: Settings, kind: Kind) -> Path:
+    return settings.home / "keys" / f"{kind.file}.json"
 
 
 def _hash(key: str) -> str:
@@ -122,9 +135,8 @@ def _read(path: Path) -> list[WriteKey]:
 
 
 @contextmanager
-def _changing(settings: Settings) -> Iterator[list[WriteKey]]:
+def _changing(path: Path) -> Iterator[list[WriteKey]]:
     """The keys, to be changed by one process at a time; written as a whole when the block ends well."""
-    path = _path(settings)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (path.parent / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -55,6 +55,7 @@ class Figures:
         """What the store keeps for others to see; JSON-able."""
         latency = sorted(self._latency)
         return {
+            "as_of": engine.as_of.isoformat(),
             "events": self.event_count,
             "batches": self.batch_count,
             "batch_latency_p50_ms": _percentile(latency, 0.5),

@@ -1,5 +1,6 @@
 """Reading people, one round trip each."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
@@ -20,10 +21,18 @@ _MANY = 1_000
 
 
 def identifier_keys(identifier: str) -> list[str]:
-    """The fields of the index under which an identifier may stand: `value` of any type, or `type:value`."""
+    """The fields of the index under which an identifier may stand: `value` of any type, or `type:value`.
+
+    An e-mail address may be given in clear; it is kept as the hash that staging makes of it.
+    """
     fields = [f"{kind}:{identifier}" for kind in IDENTIFIER_TYPES]
-    kind, colon, _ = identifier.partition(":")
-    return [*fields, identifier] if colon and kind else fields
+    kind, colon, value = identifier.partition(":")
+    if colon and kind:
+        fields.append(identifier)
+    if "@" in identifier:
+        address = value if kind == "email" and colon else identifier
+        fields.append("email:" + hashlib.sha256(address.lower().encode()).hexdigest())
+    return fields
 
 
 class Reader:

@@ -1,0 +1,94 @@
+"""What the API knows besides people: how fresh the store is, and what the segments are. Kept up beside requests."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from segue.errors import SegueError
+from segue.log import open_log
+from segue.models import fingerprint_of, prepare
+from segue.segments import Segment, definitions
+from segue.settings import Settings
+from segue.store import Reader
+
+_log = logging.getLogger(__name__)
+
+_FRESH_SECONDS = 0.5
+_PROJECT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """As of when answers are, and how many seconds that is behind; None: nothing was evaluated yet."""
+
+    as_of: datetime | None
+    lag_seconds: float | None
+
+
+class State:
+    """What was seen last."""
+
+    def __init__(self, settings: Settings, reader: Reader, clock: Callable[[], datetime]) -> None:
+        self._settings, self._reader, self._clock = settings, reader, clock
+        self._log = open_log(settings)
+        self._as_of: datetime | None = None
+        self._log_lag = 0.0
+        self.store: Mapping[str, Any] = {}
+        self.log: Mapping[str, Any] = {}
+        self.is_up = False
+        self.segments: Mapping[str, Segment] = {}
+
+    def freshness(self) -> Freshness:
+        """Of an answer that is given now."""
+        if self._as_of is None:
+            return Freshness(None, None)
+        behind = (self._clock() - self._as_of).total_seconds()
+        return Freshness(self._as_of, round(max(0.0, behind, self._log_lag), 3))
+
+    async def follow_store(self) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(_FRESH_SECONDS)
+
+    async def look(self) -> None:
+        """Look once."""
+        try:
+            found = await self._reader.state()
+            status = await asyncio.to_thread(self._log.status)
+        except SegueError as error:
+            if self.is_up:
+                _log.warning("the store cannot be read: %s", error.message)
+            self.is_up = False
+            return
+        self.is_up = True
+        said = found["engine"].get("as_of")
+        moments = [m for m in (found["as_of"], datetime.fromisoformat(said) if said else None) if m is not None]
+        # Before the first update there is nothing to be fresh.
+        self._as_of = max(moments) if found["as_of"] is not None else None
+        self._log_lag = status.lags["engine"].seconds
+        self.store = found
+        self.log = {
+            "entries": status.entries,
+            "bytes": status.bytes,
+            "ceilingBytes": status.ceiling_bytes,
+            "lagSeconds": {reader: lag.seconds for reader, lag in status.lags.items()},
+        }
+
+    def follow_project(self, stop: threading.Event) -> None:
+        """Keep up with what analysts define, until told to stop. For a thread: reading a project takes seconds."""
+        fingerprint = ""
+        while not stop.is_set():
+            try:
+                newest = fingerprint_of(self._settings)
+                if newest != fingerprint:
+                    project = prepare(self._settings)
+                    self.segments = {s.name: s for s in definitions(project).segments if s.realtime}
+                    fingerprint = newest
+            except SegueError as error:
+                _log.warning("the dbt project cannot be used, its last state stays: %s", error.message)
+            stop.wait(_PROJECT_SECONDS)

@@ -1,0 +1,104 @@
+"""An API in a process of its own over a store with two people."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from segue.clock import system_time
+from segue.collector import READ, create_key
+from segue.settings import Settings, child_environment
+from segue.store import PersonState, Store, Transition, Update, open_store
+from segue.valkey import connect, running
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+
+def state(person: str, segments: tuple[str, ...], identifiers: tuple[tuple[str, str], ...]) -> PersonState:
+    return PersonState(
+        person_id=person,
+        segments=dict.fromkeys(segments, NOON),
+        features={"event_count": 3},
+        identifiers=identifiers,
+        as_of=NOON,
+    )
+
+
+def entered(number: int, segment: str = "power_users") -> Transition:
+    return Transition(
+        transition_id=f"t{number}",
+        person_id=f"p_{number}",
+        segment=segment,
+        change="entered",
+        effective_at=NOON,
+        recorded_at=NOON,
+        cause="event",
+        before=(),
+        after=(segment,),
+    )
+
+
+@dataclass
+class Served:
+    settings: Settings
+    url: str
+    token: str
+    store: Store
+    fence: int
+
+    def apply(self, *people: PersonState, transitions: tuple[Transition, ...] = ()) -> None:
+        update = Update(people=people, merged={}, gone=(), transitions=transitions, as_of=system_time())
+        self.store.apply(update, token=self.fence, expected=self.store.position(), position="1")
+
+
+def start_api(settings: Settings) -> tuple["subprocess.Popen[str]", str]:
+    process = subprocess.Popen(
+        [str(Path(sys.executable).parent / "segue"), "api", "--port", "0"],
+        env=child_environment({"SEGUE_HOME": str(settings.home), "COLUMNS": "200"}),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    told = process.stderr.readline()
+    assert "API on http://" in told, told + process.stderr.read()
+    return process, told.split()[2].rstrip(",")
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    settings = Settings(home=tmp_path_factory.mktemp("serving"), _env_file=None)  # type: ignore[call-arg]
+    with running(settings):
+        token = create_key(settings, "test", as_of=system_time(), kind=READ)
+        process, url = start_api(settings)
+        store = open_store(settings)
+        fence = store.acquire("test", ttl_seconds=600)
+        assert fence is not None
+        yield Served(settings, url, token, store, fence)
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+@pytest.fixture
+def api(served: Served) -> Served:
+    client = connect(served.settings)
+    for key in client.keys("segue:{store}:*"):
+        if b"fence" not in key and b"lease" not in key:
+            client.delete(key)
+    ada = state(
+        "p_1",
+        ("power_users", "active_last_24h"),
+        (("user_id", "ada"), ("anonymous_id", "a/b c"), ("email", "b10a8db164e0754105b7a99be72e3fe5")),
+    )
+    served.apply(ada, state("p_2", ("power_users",), (("user_id", "bob"),)))
+    return served
+
+
+@pytest.fixture
+def client(api: Served) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=api.url, headers={"Authorization": f"Bearer {api.token}"}, timeout=20) as found:
+        yield found
