@@ -71,6 +71,9 @@ class Settings(BaseSettings):
     api_requests_per_second: int = Field(
         1000, ge=1, description="Requests that one read token may make; beyond, the API answers 429."
     )
+    webhook_allow_private: bool = Field(
+        False, description="Let webhooks go to private, loopback and link-local addresses."
+    )
     landing_seconds: float = Field(10.0, gt=0, description="The landing writer makes a file at least this often.")
     landing_bytes: int = Field(16_000_000, gt=0, description="The landing writer makes a file of about this size.")
     sweep_seconds: int = Field(

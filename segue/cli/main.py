@@ -109,6 +109,7 @@ def _add_rooms() -> None:
         run,
         segments,
         simulate,
+        webhooks,
     )
 
     for room in (
@@ -123,6 +124,7 @@ def _add_rooms() -> None:
         api,
         realtime,
         engine,
+        webhooks,
         collector,
         keys,
         landing,

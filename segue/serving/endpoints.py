@@ -1,0 +1,125 @@
+"""Who is called when somebody enters or leaves: endpoints, kept in a file that only this user can read."""
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from segue.errors import BadInputError
+from segue.settings import Settings
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One receiver.
+
+    `segments` empty: every segment. The secret, in the form of Standard Webhooks (`whsec_…`), stands in `secret`, or in
+    the environment variable that `secret_env` names.
+    """
+
+    name: str
+    url: str
+    created_at: datetime
+    segments: tuple[str, ...] = ()
+    secret: str = ""
+    secret_env: str = ""
+
+    def signing_secret(self) -> str:
+        """The secret itself.
+
+        Raises:
+            BadInputError: when the environment does not have it.
+        """
+        found = self.secret or os.environ.get(self.secret_env, "")  # the one secret that a user names
+        if not found:
+            raise BadInputError(
+                f"the secret of webhook {self.name} is not in the environment", fix=f"set {self.secret_env}"
+            )
+        return found
+
+
+def add_endpoint(settings: Settings, endpoint: Endpoint) -> None:
+    """Have it called from now on.
+
+    Raises:
+        BadInputError: when the name or the address is none, or the name is taken.
+    """
+    if not _NAME.fullmatch(endpoint.name):
+        raise BadInputError(f"{endpoint.name!r} cannot be a name", fix="use letters, digits, dots, dashes: `crm`")
+    parts = urlsplit(endpoint.url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.fragment:
+        raise BadInputError(f"{endpoint.url!r} is no address of a receiver", fix="give https://host/path")
+    with _changing(settings) as known:
+        if any(one.name == endpoint.name for one in known):
+            raise BadInputError(f"there is a webhook {endpoint.name}", fix=f"`segue webhooks remove {endpoint.name}`")
+        known.append(endpoint)
+
+
+def remove_endpoint(settings: Settings, name: str) -> None:
+    """Call it no more.
+
+    Raises:
+        BadInputError: when there is none of that name.
+    """
+    with _changing(settings) as known:
+        known.remove(_named(known, name))
+
+
+def endpoint(settings: Settings, name: str) -> Endpoint:
+    """The endpoint of that name.
+
+    Raises:
+        BadInputError: when there is none.
+    """
+    return _named(endpoints(settings), name)
+
+
+def endpoints(settings: Settings) -> Sequence[Endpoint]:
+    """All of them, oldest first."""
+    return _read(_path(settings))
+
+
+def _named(known: Sequence[Endpoint], name: str) -> Endpoint:
+    for one in known:
+        if one.name == name:
+            return one
+    raise BadInputError(f"there is no webhook {name}", fix="`segue webhooks list` shows those there are")
+
+
+def _path(settings: Settings) -> Path:
+    return settings.home / "keys" / "webhooks.json"
+
+
+def _read(path: Path) -> list[Endpoint]:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[Endpoint])
+    except FileNotFoundError:
+        return []
+    except msgspec.MsgspecError as error:
+        raise BadInputError(f"{path} is damaged: {error}", fix="restore it, or remove it and add them anew") from error
+
+
+@contextmanager
+def _changing(settings: Settings) -> Iterator[list[Endpoint]]:
+    """The endpoints, to be changed by one process at a time; written as a whole when the block ends well."""
+    path = _path(settings)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (path.parent / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        known = _read(path)
+        yield known
+        fresh = path.with_suffix(".tmp")
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123
+            file.write(msgspec.json.format(msgspec.json.encode(known), indent=1))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
