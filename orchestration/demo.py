@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         home = load_settings().home / "demo"
         with turn(
             home.with_suffix(".lock"),
-            lambda _: err.print("another demo is running in this home; waiting for it to end"),
+            lambda _: err.print("another demo is running in this home; waiting for it to end (stop it with Ctrl-C)"),
         ):
             today = system_time().replace(hour=0, minute=0, second=0, microsecond=0)
             settings = settle(home, people=options.people, days=options.days, seed=options.seed, until=today)
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
             err.print(f"{time.monotonic() - started:.0f} s", style="dim", highlight=False)
             if options.no_ui:
                 return 0 if outcome.success else 1
-            with realtime(settings) as beside, serving(settings, port=options.port) as (url, program):
+            with realtime(settings, renew_keys=True) as beside, serving(settings, port=options.port) as (url, program):
                 announce(url, beside)
                 wait(program, beside)
     except SegueError as error:

@@ -11,6 +11,10 @@ import psutil
 import requests
 
 
+def run(line: str) -> str:
+    return subprocess.run(["sh", "-c", line.strip()], capture_output=True, text=True, check=True).stdout
+
+
 def test_the_ui_answers_and_ctrl_c_leaves_no_process(installation: Any) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "orchestration.up"],
@@ -22,10 +26,13 @@ def test_the_ui_answers_and_ctrl_c_leaves_no_process(installation: Any) -> None:
     try:
         url = next(line.split()[-1] for line in process.stdout if "Dagster UI" in line)
         assert requests.get(f"{url}/server_info", timeout=10).ok
-        # The line that is printed sends an event as it stands.
-        line = next(line for line in process.stdout if "curl" in line)
-        sent = subprocess.run(["sh", "-c", line.strip()], capture_output=True, text=True, check=True)
-        assert '"success"' in sent.stdout, sent.stdout
+        # The two lines that are printed send an event, and read what came of it, as they stand.
+        sends, reads = (next(line for line in process.stdout if "curl" in line) for _ in range(2))
+        assert '"success":true' in run(sends).replace(" ", "")
+        deadline = time.monotonic() + 60
+        while '"active_last_24h"' not in (found := run(reads)):
+            assert time.monotonic() < deadline, found
+            time.sleep(0.2)
         answer = requests.post(
             f"{url}/graphql",
             json={
