@@ -20,14 +20,12 @@ import pyarrow.compute as pc
 
 from benchmarks._report import report
 from benchmarks._shop import shop_events
+from benchmarks._truth import evaluator, members_at
 from segue.clock import to_warehouse
-from segue.identity import stitch
 from segue.models import Evaluator, Project, prepare
 from segue.models.check import empty_lake
 from segue.realtime import Engine
-from segue.segments import definitions, ensure_tables, record
 from segue.settings import Settings
-from segue.warehouse import Connection
 
 FIRST = datetime(2026, 1, 1)  # noqa: DTZ001 — naive UTC, as in the warehouse
 HORIZON = 6 * 3600
@@ -69,25 +67,6 @@ def _stream(count: int, people: int, seed: int, days: int) -> pa.Table:
     return found.combine_chunks()
 
 
-def _truth(project: Project, evaluator: Evaluator, as_of: datetime) -> dict[str, tuple[str, ...]]:
-    found = evaluator.at(as_of)
-    segments = definitions(project).segments
-    union = " union all ".join(f"select person_id, '{s.name}' as segment from segments.\"{s.name}\"" for s in segments)
-    ledger = empty_lake()
-    ensure_tables(ledger)
-    ledger.register("members_now", found.con.execute(union).to_arrow_table())
-    record(ledger, as_of=as_of, segments=segments, members="from members_now")
-    rows = ledger.execute(
-        "select person_id, list(segment order by segment) from segments.memberships group by 1"
-    ).fetchall()
-    ledger.close()
-    return {person: tuple(names) for person, names in rows}
-
-
-def _stitch(con: Connection, as_of: datetime) -> object:
-    return stitch(con, as_of=as_of)
-
-
 def _pass_time(engine: Engine, until: datetime) -> None:
     """Do what has to be done by a time, when it has to be done."""
     while True:
@@ -126,10 +105,10 @@ def main() -> None:
             " qualify row_number() over (partition by message_id order by received_at) = 1"
         )
         until = end.replace(tzinfo=UTC) + timedelta(hours=1)
-        evaluator = Evaluator(project, lake, until=until, stitch=_stitch)
+        everyone = evaluator(project, lake, until=until)
         engine = Engine(project, horizon_seconds=HORIZON)
-        different, compared, largest = _run(project, engine, evaluator, stream, options.seed)
-        evaluator.close()
+        different, compared, largest = _run(project, engine, everyone, stream, options.seed)
+        everyone.close()
     report(
         "parity",
         figure=different,
@@ -145,7 +124,7 @@ def main() -> None:
     )
 
 
-def _run(project: Project, engine: Engine, evaluator: Evaluator, stream: pa.Table, seed: int) -> tuple[int, int, int]:
+def _run(project: Project, engine: Engine, everyone: Evaluator, stream: pa.Table, seed: int) -> tuple[int, int, int]:
     """People who differed, memberships compared, people at the last check."""
     draw = random.Random(seed)
     received = stream["received_at"].cast(pa.int64()).to_numpy()
@@ -168,7 +147,7 @@ def _run(project: Project, engine: Engine, evaluator: Evaluator, stream: pa.Tabl
         _pass_time(engine, moment)
         while engine.due(moment) is not None:
             pass
-        mine, theirs = engine.memberships(), _truth(project, evaluator, moment)
+        mine, theirs = engine.memberships(), members_at(project, everyone, moment)
         wrong = [person for person in mine.keys() | theirs.keys() if mine.get(person) != theirs.get(person)]
         different += len(wrong)
         for person in sorted(wrong)[:3]:

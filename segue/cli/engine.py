@@ -35,6 +35,7 @@ def engine() -> None:
 
     # Unlike other commands it says what it does: whoever runs it looks at its log.
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True)
+    logging.getLogger("sqlglot").setLevel(logging.WARNING)
     current = settings()
 
     with running(current):

@@ -45,7 +45,9 @@ class LandingWriter:
         self._waiting: list[Entry] = []
         self._size = 0
         self._since = 0.0  # monotonic: when the first that waits was read
-        self._after: Position = ""
+        self._after: Position = ""  # what is in files
+        self._told: Position = ""  # what the log knows of that
+        self._tidied = 0.0  # monotonic: when the log was trimmed last
 
     def run(self, should_stop: Callable[[], bool]) -> None:
         """Write until told to stop; then what waits is written too.
@@ -63,12 +65,18 @@ class LandingWriter:
     def recover(self) -> None:
         """Take up where the last one ended: a file that is there counts, whether the log has heard of it or not."""
         self._waiting, self._size = [], 0
-        self._after = self._event_log.committed(_READER)
+        self._after = self._told = self._event_log.committed(_READER)
         while (written := self._file_after(self._after)) is not None:
-            self._commit(written)
+            self._after = written
+        self._tidied = time.monotonic()
+        if self._told != self._after:
+            self._tell()
 
     def step(self) -> None:
         """Read what has come; write a file when it is time."""
+        # Also when nothing comes: a full log that the engine is past only now takes no more until it is trimmed.
+        if self._told != self._after or time.monotonic() - self._tidied >= self._seconds:
+            self._tell()
         left = self._since + self._seconds - time.monotonic() if self._waiting else self._seconds
         room = self._most_bytes - self._size
         if left > 0 and room > 0:
@@ -86,18 +94,22 @@ class LandingWriter:
         if self._waiting:
             last = self._waiting[-1].position
             self._write([entry.payload for entry in self._waiting], last)
-            self._waiting, self._size = [], 0
-            self._commit(last)
+            # From here on they are in a file, whether the log can be told so now or later.
+            self._waiting, self._size, self._after = [], 0, last
+            self._tell()
 
-    def _commit(self, position: Position) -> None:
-        self._event_log.commit(_READER, position)
-        self._after = position
+    def _tell(self) -> None:
+        """Let the log know what is in files, and drop what every reader is past."""
+        if self._told != self._after:
+            self._event_log.commit(_READER, self._after)
+            self._told = self._after
         self._event_log.trim()
+        self._tidied = time.monotonic()
 
     def _write(self, payloads: list[bytes], last: Position) -> None:
         day = _DAY.search(payloads[0][:200])
         folder = self._folder / (day[1].decode() if day else "undated")
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
         path = folder / f"{self._after or _BEGINNING}_{last}{_SUFFIX}"
         fresh = folder / f".{path.name}.tmp"
         packer = zstandard.ZstdCompressor(level=3, write_checksum=True)
@@ -113,7 +125,6 @@ class LandingWriter:
             fresh.unlink(missing_ok=True)
             raise
         _sync(folder)
-        _sync(self._folder)
 
     def _file_after(self, position: Position) -> Position | None:
         """The last position in the file that begins after this one; None when there is no such file."""
@@ -136,7 +147,7 @@ class LandingWriter:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        _make(self._folder)
         with (self._folder / ".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -151,6 +162,14 @@ def _pause(seconds: float, should_stop: Callable[[], bool]) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and not should_stop():
         time.sleep(0.1)
+
+
+def _make(folder: Path) -> None:
+    """Create a folder that a power cut does not take away again."""
+    if not folder.exists():
+        _make(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
 
 
 def _sync(folder: Path) -> None:

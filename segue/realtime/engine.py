@@ -3,6 +3,7 @@
 import logging
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -71,6 +72,7 @@ class Engine:
         self._touched: dict[int, None] = {}
         self._pass: deque[int] | None = None
         self._pass_cause, self._pass_all = "load", True
+        self._in_store: set[str] | None = None  # during a first fill: people who have come into the store
         self._known: dict[int, list[str]] = {}  # component → people that the store knows there
         self._big: dict[int, None] = {}
         self._future = Future()
@@ -123,15 +125,17 @@ class Engine:
                 # Nobody of that id is left: it leaves when everybody is evaluated.
                 self._known.setdefault(-1, []).append(person)
 
-    def start_pass(self, cause: str, *, all_people: bool = True) -> None:
+    def start_pass(self, cause: str, *, all_people: bool = True, in_store: Iterable[str] = ()) -> None:
         """Have everybody evaluated, by `pass_step`; replaces a pass that was not finished.
 
         Args:
             cause: of the transitions: load, definition, time.
             all_people: also update people whose segments stayed as they were, for their features.
+            in_store: of a load, people that the store has already: what changes for them is told as any change.
         """
         self._pass = deque(self.people.roots())
         self._pass_cause, self._pass_all = cause, all_people
+        self._in_store = set(in_store) if cause == "load" else None
 
     def pass_step(self, as_of: datetime, *, rows: int = ROWS_PER_PIECE) -> Update | None:
         """The next piece of the pass, of about so many rows; None when it is over. Batches may come in between."""
@@ -148,9 +152,12 @@ class Engine:
         is_over = not self._pass
         if is_over:
             self._pass = None
-        return self._evaluate(
+        update = self._evaluate(
             list(piece), as_of, cause=self._pass_cause, all_people=self._pass_all, and_nobodies=is_over
         )
+        if is_over:
+            self._in_store = None
+        return update
 
     @property
     def pass_left(self) -> int:
@@ -437,6 +444,10 @@ class Engine:
         left = [person for person in before if person not in after]
         survivors = survivors_among(left, self.people.merged)
         told = transitions(before, after, survivors, as_of=as_of, recorded_at=as_of, cause=cause)
+        if (seen := self._in_store) is not None:
+            # Nothing has happened to somebody who is found; what happens after that is told.
+            told = [replace(t, cause="time") if t.cause == "load" and t.person_id in seen else t for t in told]
+            seen.update(after)
         for person in left:
             self._stays.pop(person, None)
         self._stays.update(after)

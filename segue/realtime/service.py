@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 
 import pyarrow.compute as pc
@@ -27,7 +27,6 @@ Refused = Callable[[Project], Mapping[str, str]]
 
 #: An engine that says nothing for so long is taken for dead.
 LEASE_SECONDS = 15
-_COMMIT_SECONDS = 1.0
 _PROJECT_SECONDS = 3.0
 _WAREHOUSE_SECONDS = 30.0
 _STATUS_SECONDS = 1.0
@@ -35,6 +34,8 @@ _LOOK_PEOPLE = 200
 #: Messages of a backlog that are taken before anybody is evaluated.
 _COLLECT_AT_MOST = 1_000_000
 _PIECE_ROWS = 20_000  # of a pass, so that batches wait for a moment only
+#: The server of log and store does not answer, which passes.
+_AWAY = (ValkeyError, LogDownError, ConnectionError)
 
 
 class LeaseLostError(SegueError):
@@ -73,6 +74,7 @@ class Service:
         self._collected = 0  # messages that wait to be settled
         self._collected_last: Batch | None = None
         self._position: Position = ""
+        self._is_first = False  # not everybody was evaluated yet, ever
         self._sources = Sources(Warehouse(settings), event_log, judge)
         self._next_project: Project | None = None
         self.figures = Figures()
@@ -155,14 +157,29 @@ class Service:
             refused=self._refused(project),
             horizon_seconds=self._settings.sweep_seconds,
         )
-        is_first = applied_at is None
-        stays = self._sources.stays().items() if is_first else _stored(self._store)
-        engine.restore(stays)
+        self._is_first = not self._store.is_filled()
+        stored = {person: dict(segments) for person, segments in self._store.memberships()}
+        stays = stored
+        if self._is_first:
+            gone = self._store.merged()
+            found = {person: since for person, since in self._sources.stays().items() if person not in gone}
+            stays = found | stored  # an engine that died before it was through has told of these
+        engine.restore(stays.items())
         log.info("ready after %.1f s; everyone is evaluated now", time.monotonic() - started)
-        engine.start_pass("load" if is_first else "time", all_people=is_first)
+        self._start_pass(engine, "time", all_people=False, in_store=stored)
         for segment, why in engine.rules.left_out.items():
             log.warning("segment %s is left to the warehouse: %s", segment, why)
         return engine
+
+    def _start_pass(
+        self, engine: Engine, cause: str, *, all_people: bool = True, in_store: Iterable[str] | None = None
+    ) -> None:
+        """Have everybody evaluated; until that was done once, it is the first fill that goes on."""
+        if self._is_first:
+            known = (person for person, _ in self._store.memberships()) if in_store is None else in_store
+            engine.start_pass("load", in_store=known)
+        else:
+            engine.start_pass(cause, all_people=all_people)
 
     # The loop.
 
@@ -171,7 +188,7 @@ class Service:
         intake = Intake(self._log, self._position, self._judge)
         intake.start()
         self._collected, self._collected_last = 0, None
-        polled = committed = noted = time.monotonic()
+        polled = noted = time.monotonic()
         try:
             while not self._stop.is_set():
                 self._check_lease()
@@ -182,9 +199,6 @@ class Service:
                     self._settle(engine)
                 self._mind_time(engine, is_busy=batch is not None)
                 moment = time.monotonic()
-                if moment - committed > _COMMIT_SECONDS and self._position:
-                    self._log.commit("engine", self._position)
-                    committed = moment
                 if moment - noted > _STATUS_SECONDS:
                     self._note(engine)
                     noted = moment
@@ -267,21 +281,11 @@ class Service:
             try:
                 self._store.apply(update, token=self._token, expected=self._position, position=position)
                 break
-            except (ValkeyError, LogDownError, ConnectionError) as error:
+            except _AWAY as error:
                 log.warning("the store cannot be reached (%s); trying again", type(error).__name__)
                 if self._stop.wait(0.5):
                     raise
-                if self._was_applied(position):
-                    break
         self._position = position
-
-    def _was_applied(self, position: Position) -> bool:
-        if position == self._position:
-            return False  # the same update again has the same ids
-        try:
-            return bool(self._store.position() == position)
-        except (ValkeyError, LogDownError, ConnectionError):
-            return False
 
     # What changes meanwhile.
 
@@ -309,7 +313,7 @@ class Service:
             return True
         if is_done:
             log.info("new definitions: everyone is evaluated anew")
-            engine.start_pass("definition")
+            self._start_pass(engine, "definition")
         else:
             log.info("new definitions need other columns of the history: it is loaded anew")
         return is_done
@@ -324,15 +328,18 @@ class Service:
             self._apply(engine.batch(fresh, self._now(engine)), self._position)
 
     def _note(self, engine: Engine) -> None:
-        note = getattr(self._store, "note", None)
-        if note is not None:
-            note(self.figures.status(engine))
+        """What others go by: how far the log is read, how the engine is. While the server is away, it can wait."""
+        try:
+            if self._position:
+                self._log.commit("engine", self._position)
+            if self._is_first and not engine.is_passing:
+                self._store.set_filled(token=self._token)
+                self._is_first = False
+            self._store.note(self.figures.status(engine), token=self._token)
+        except _AWAY as error:
+            log.warning("the log and the store cannot be told (%s); later", type(error).__name__)
 
 
 def _newest(batch: Batch) -> datetime | None:
     newest = pc.max(batch.accepted["received_at"]).as_py()
     return None if newest is None else from_warehouse(newest)
-
-
-def _stored(store: Store) -> list[tuple[str, Mapping[str, datetime]]]:
-    return [(person, dict(segments)) for person, segments in store.memberships()]

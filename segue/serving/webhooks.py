@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 #: Pauses between attempts (seconds), the last one again and again; each is varied by a third.
 PAUSES = (1, 5, 30, 120, 600, 1_800, 3_600)
+_LONGEST = 4 / 3
 GIVE_UP = timedelta(days=3)
 _REFUSED_ATTEMPTS = 4
 _WAIT_SECONDS = 1.0
@@ -77,10 +78,13 @@ class Webhooks:
         with told():
             self._client.hset(_STATE, name, msgspec.json.encode(asdict(delivery)))  # type: ignore[arg-type]
 
-    def begin(self, name: str) -> None:
-        """Let an endpoint follow from now on, unless it does already."""
+    def begin(self, name: str, since: datetime) -> None:
+        """Let an endpoint follow what is told from a time on, unless it follows already.
+
+        The time is when it was added, and not when the sender first looks: what is told in between is for it too.
+        """
         if self.outbox.committed(reader_of(name)) is None:
-            self.outbox.commit(reader_of(name), self.outbox.newest())
+            self.outbox.commit(reader_of(name), self.outbox.at(since))
 
     def forget(self, name: str) -> None:
         """Drop all that is kept of an endpoint."""
@@ -187,11 +191,13 @@ class Courier:
     def step(self) -> float:
         """Deliver what waits, until there is nothing or one fails. Returns seconds until there may be more to do."""
         kept, name = self._kept, self._to.name
-        kept.begin(name)
+        kept.begin(name, self._to.created_at)
         delivery = kept.state(name)
-        if delivery.next_at is not None and (wait := (delivery.next_at - self._clock()).total_seconds()) > 0:
-            # A clock that was set back must not make an endpoint wait for long.
-            return min(wait, float(PAUSES[-1]))
+        if delivery.next_at is not None:
+            wait = (delivery.next_at - self._clock()).total_seconds()
+            # Longer than any pause after so many attempts: the clock was set back, which is no reason to wait.
+            if 0 < wait <= _pause(delivery.attempts) * _LONGEST:
+                return wait
         after = kept.outbox.committed(reader_of(name)) or ""
         rows = kept.outbox.read(after, limit=_AT_ONCE, wait_seconds=_WAIT_SECONDS)
         for row in rows:
@@ -224,10 +230,15 @@ class Courier:
             self._kept.keep(self._to.name, delivery)
             _log.error("webhook %s: a transition is kept as a dead letter: %s", self._to.name, error)
             return True
-        pause = PAUSES[min(delivery.attempts, len(PAUSES)) - 1]
-        delivery.next_at = now + timedelta(seconds=pause * random.uniform(2 / 3, 4 / 3))  # noqa: S311 - no secret
+        pause = _pause(delivery.attempts) * random.uniform(2 - _LONGEST, _LONGEST)  # noqa: S311 - no secret
+        delivery.next_at = now + timedelta(seconds=pause)
         self._kept.keep(self._to.name, delivery)
         return False
+
+
+def _pause(attempts: int) -> float:
+    """Seconds before the next attempt, before they are varied."""
+    return PAUSES[min(max(attempts, 1), len(PAUSES)) - 1]
 
 
 def attempt(poster: Poster, to: Endpoint, transition: Transition, now: datetime) -> tuple[str, bool]:

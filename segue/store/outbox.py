@@ -1,6 +1,7 @@
 """The outbox: transitions in the order they were applied, for the stream and the webhooks."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import redis
@@ -41,6 +42,10 @@ class Outbox:
         with told():
             rows: Any = self._client.xrevrange(keys.OUTBOX, count=1)
         return _position(rows[0][0]) if rows else ""
+
+    def at(self, moment: datetime) -> str:
+        """Where it stood at a time (aware), by the server's clock: what comes after it was told then or later."""
+        return min(self.newest(), _position(b"%d-0" % max(0, int(moment.timestamp() * 1000) - 1)))
 
     def committed(self, reader: str) -> str | None:
         """How far a reader has come; None: it was never here."""

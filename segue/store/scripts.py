@@ -2,17 +2,19 @@
 
 #: KEYS: meta, fence, segments, features, identifiers, index, merged, names, outbox. ARGV: see `Store.apply`.
 #: The first write is one that is refused for want of memory, so that a refused update has changed nothing.
+#: An update that comes again because its answer was lost is known by its number, and not applied twice.
 APPLY = """
 local META, FENCE, SEGMENTS, FEATURES, IDENTIFIERS, INDEX, MERGED, NAMES, OUTBOX =
     KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local call = redis.call
 local fence = call('GET', FENCE) or '0'
 if fence ~= ARGV[1] then return 'fence' end
+if call('HGET', META, 'update') == ARGV[6] then return 'ok' end
 local at = call('HGET', META, 'position') or ''
 if at ~= ARGV[2] then return 'position' end
 local members, as_of = ARGV[5], ARGV[4]
 if as_of < (call('HGET', META, 'as_of') or '') then as_of = call('HGET', META, 'as_of') end
-call('HSET', META, 'position', ARGV[3], 'as_of', as_of)
+call('HSET', META, 'position', ARGV[3], 'as_of', as_of, 'update', ARGV[6])
 
 local function leave(person)
     local old = call('HGET', SEGMENTS, person)
@@ -31,7 +33,7 @@ local function leave(person)
     call('HDEL', IDENTIFIERS, person)
 end
 
-local i = 6
+local i = 7
 local count = tonumber(ARGV[i]); i = i + 1
 for _ = 1, count do
     leave(ARGV[i])
@@ -119,6 +121,13 @@ return token
 RENEW = """
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2], 'PX', ARGV[3])
+return 1
+"""
+
+#: KEYS: meta, fence. ARGV: token, field, value. Only the newest engine speaks.
+NOTE = """
+if (redis.call('GET', KEYS[2]) or '0') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], ARGV[2], ARGV[3])
 return 1
 """
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import uuid4
 
 import orjson
 
@@ -13,7 +14,7 @@ from segue.store import keys, read
 from segue.store.keys import told
 from segue.store.model import PersonState, Update, read_stamp, stamp_text, transition_json
 from segue.store.outbox import Outbox
-from segue.store.scripts import ACQUIRE, APPLY, RELEASE, RENEW
+from segue.store.scripts import ACQUIRE, APPLY, NOTE, RELEASE, RENEW
 from segue.valkey import connect, connect_async
 
 _APPLY_KEYS = [
@@ -56,7 +57,9 @@ class Store:
         self._acquire = self._client.register_script(ACQUIRE)
         self._renew = self._client.register_script(RENEW)
         self._release = self._client.register_script(RELEASE)
+        self._note = self._client.register_script(NOTE)
         self._owner, self._ttl = "", 0
+        self._unanswered: tuple[Update | None, str] = (None, "")  # what may have been applied, and its number
         self.outbox = Outbox(self._client)
 
     def reader(self) -> read.Reader:
@@ -99,12 +102,16 @@ class Store:
     def apply(self, update: Update, *, token: int, expected: str, position: str) -> None:
         """Write an update and the position that it brings the store to; all of it or nothing.
 
+        After any error but StaleError it may have been applied. Calling again with the same update is right then: it
+        is applied if it was not, and not a second time if it was.
+
         Transitions of a first fill (cause `load`) are not told to anybody: nothing has happened to those people.
 
         Raises:
             StaleError: another engine has the right to write, or the store is not at `expected`. Nothing was written.
         """
-        arguments: list[str | bytes | int] = [token, expected, position, stamp_text(update.as_of), keys.MEMBERS]
+        number = self._unanswered[1] if self._unanswered[0] is update else uuid4().hex
+        arguments: list[str | bytes | int] = [token, expected, position, stamp_text(update.as_of), keys.MEMBERS, number]
         arguments.append(len(update.merged))
         for gone, into in update.merged.items():
             arguments += (gone, into)
@@ -112,17 +119,35 @@ class Store:
         for state in update.people:
             arguments += _written(state)
         arguments += (transition_json(t) for t in update.transitions if t.cause != "load")
+        self._unanswered = (update, number)
         with told():
             answer: Any = self._apply(keys=_APPLY_KEYS, args=arguments)
+        self._unanswered = (None, "")
         if answer == b"fence":
             raise StaleError("another engine has taken over the serving store", fix="one engine a home is enough")
         if answer == b"position":
             raise StaleError(f"the serving store is not at {expected or 'its beginning'} any more")
 
-    def note(self, status: Mapping[str, Any]) -> None:
-        """Keep what the engine says of itself, for the live page and the metrics; JSON-able."""
+    def note(self, status: Mapping[str, Any], *, token: int) -> None:
+        """Keep what the engine says of itself, for the live page and the metrics; JSON-able. Not from a stale one."""
         with told():
-            self._client.hset(keys.META, "status", orjson.dumps(status))  # type: ignore[arg-type]
+            self._note(keys=[keys.META, keys.FENCE], args=[token, "status", orjson.dumps(status)])
+
+    def set_filled(self, *, token: int) -> None:
+        """Everybody was evaluated once. Until then, whoever comes into the store was found, and has not changed."""
+        with told():
+            self._note(keys=[keys.META, keys.FENCE], args=[token, "filled", "1"])
+
+    def is_filled(self) -> bool:
+        """Whether everybody was evaluated once."""
+        with told():
+            return bool(self._client.hexists(keys.META, "filled"))
+
+    def merged(self) -> dict[str, str]:
+        """Every id that is gone → the one that it became."""
+        with told():
+            found: Any = self._client.hgetall(keys.MERGED)
+        return {gone.decode(): into.decode() for gone, into in found.items()}
 
     def memberships(self) -> Iterator[tuple[str, dict[str, datetime]]]:
         """Everybody who is known: person_id, segment → entered_at (aware)."""

@@ -19,7 +19,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from segue.collector import LandingWriter
-from segue.errors import BadInputError, LogDownError
+from segue.errors import BadInputError, LogDownError, LogFullError
 from segue.events import COLLECTED, accounting, ingest
 from segue.log import open_log
 from segue.log.stream import StreamLog
@@ -236,11 +236,11 @@ def test_a_dead_log_is_waited_for(tmp_path: Path) -> None:
     writer.run(lambda: next(calls))
 
 
-def _writer(home: Settings) -> "subprocess.Popen[bytes]":
+def _writer(home: Settings, *, seconds: float = 0.1) -> "subprocess.Popen[bytes]":
     environment = {
         "SEGUE_HOME": str(home.home),
         "SEGUE_LANDING": str(home.landing_zone),
-        "SEGUE_LANDING_SECONDS": "0.1",
+        "SEGUE_LANDING_SECONDS": str(seconds),
     }
     command = [str(Path(sys.executable).parent / "segue"), "landing"]
     return subprocess.Popen(command, env=child_environment(environment))
@@ -275,9 +275,54 @@ def test_killed_again_and_again_every_event_is_in_the_warehouse_once(home: Setti
 
 def test_sigterm_writes_what_waits(home: Settings) -> None:
     log = open_log(home)
-    process = _writer(Settings(**{**home.model_dump()}, _env_file=None))
     append(log, 1, 2, 3)
-    time.sleep(1.5)
+    process = _writer(home, seconds=60)
+    deadline = time.monotonic() + 30
+    while not connect(home).info("clients")["blocked_clients"] and time.monotonic() < deadline:
+        time.sleep(0.05)  # until it waits for more
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0
     assert in_order(home) == [1, 2, 3]
+
+
+def test_a_log_that_goes_away_when_the_file_is_written_gets_no_second_file(home: Settings) -> None:
+    log = open_log(home)
+    append(log, *range(5))
+
+    class Away(FaultyLog):
+        def _at(self, place: str) -> None:
+            if self._fault == place:
+                self._fault = None
+                raise LogDownError("the event log does not answer")
+
+    writer = LandingWriter(Away(log, "before commit"), home)  # type: ignore[arg-type]
+    writer.recover()
+    writer.step()
+    with pytest.raises(LogDownError):
+        writer.flush()
+    append(log, *range(5, 8))
+    writer.step()
+    assert log.committed("landing") > "", "told late, and without a file"
+    writer.flush()
+    assert in_order(home) == list(range(8))
+    assert log.committed("landing") == log.status().newest
+
+
+def test_a_full_log_takes_events_again_once_the_engine_is_past_it_with_nothing_else_arriving(home: Settings) -> None:
+    small = open_log(Settings(**{**home.model_dump(), "log_max_bytes": 2_000}, _env_file=None))
+    writer = LandingWriter(small, home)
+    writer.recover()
+    with pytest.raises(LogFullError):
+        append(small, *range(100))
+    with pytest.raises(LogFullError):
+        for n in range(100):
+            append(small, n)
+    writer.step()
+    writer.flush()  # all is in files, and the engine is behind
+    with pytest.raises(LogFullError):
+        append(small, 1000)
+    small.commit("engine", small.status().newest)
+    deadline = time.monotonic() + 10
+    while small.status().entries and time.monotonic() < deadline:
+        writer.step()
+    append(small, 1000)

@@ -60,6 +60,7 @@ class FakeStore:
         self.holder: str | None = None
         self.token = 0
         self.apply_count = 0
+        self.filled = False
         self.die_before: int | None = None  # the apply that does not happen
         self.die_after: int | None = None  # the apply after which its engine dies
 
@@ -84,6 +85,18 @@ class FakeStore:
 
     def memberships(self) -> Iterator[tuple[str, dict[str, datetime]]]:
         return iter([(person, dict(since)) for person, since in self.state.people.items()])
+
+    def merged(self) -> dict[str, str]:
+        return dict(self.state.into)
+
+    def is_filled(self) -> bool:
+        return self.filled
+
+    def set_filled(self, *, token: int) -> None:
+        self.filled = self.filled or token == self.token
+
+    def note(self, status: Any, *, token: int) -> None:
+        pass
 
     def apply(self, update: Any, *, token: int, expected: str, position: str) -> None:
         assert (token, expected) == (self.token, self.at), "stale"
