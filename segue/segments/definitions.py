@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +13,8 @@ from segue.models import Model, Project
 DEFAULT_PRIORITY = 100
 DEFAULT_MIN_SHARE = 0.01
 
-_KEYS = ("priority", "exclusive_group", "min_share", "realtime")
+_KEYS = ("priority", "exclusive_group", "min_share", "realtime", "on_change")
+_ENDPOINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +28,7 @@ class Segment:
     exclusive_group: str | None = None  # nobody is in two segments of one group
     min_share: float = DEFAULT_MIN_SHARE  # of active people, 0–1; less is worth a warning
     realtime: bool = True
+    on_change: tuple[str, ...] = ()  # names of webhooks that are called when somebody enters or leaves
     definition_hash: str = ""  # changes when the rule, or who it gives way to, changes
     relation: str = ""  # schema.table that dbt builds
     path: str = ""  # relative to the dbt project
@@ -68,6 +71,7 @@ def _segment(model: Model) -> Segment:
                 f"{where}: meta.segue has the unknown key {key!r}",
                 fix=f"did you mean {close[0]}?" if close else f"known keys: {', '.join(_KEYS)}",
             )
+    realtime = _flag(said.get("realtime", True), where)
     return Segment(
         name=model.name,
         description=model.description,
@@ -75,7 +79,8 @@ def _segment(model: Model) -> Segment:
         priority=_priority(said.get("priority", DEFAULT_PRIORITY), where),
         exclusive_group=_group(said.get("exclusive_group"), where),
         min_share=_share(said.get("min_share", DEFAULT_MIN_SHARE), where),
-        realtime=_flag(said.get("realtime", True), where),
+        realtime=realtime,
+        on_change=_called(said.get("on_change"), realtime, where),
         definition_hash=model.definition_hash,
         relation=model.relation,
         path=model.path,
@@ -106,6 +111,32 @@ def _flag(value: Any, where: str) -> bool:
     if not isinstance(value, bool):
         raise DefinitionError(f"{where}: realtime is {value!r}, not true or false", fix="write `realtime: true`")
     return value
+
+
+def _called(value: Any, realtime: bool, where: str) -> tuple[str, ...]:
+    """Names only: an address may hold a secret, and differs from one installation to the next."""
+    if value is None:
+        return ()
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list):
+        raise DefinitionError(f"{where}: on_change is {value!r}, not a list of names", fix="write `on_change: [crm]`")
+    for name in names:
+        if isinstance(name, str) and "://" in name:
+            raise DefinitionError(
+                f"{where}: on_change holds an address",
+                fix="name the webhook, `on_change: [crm]`, and give its address with `segue webhooks add crm URL`",
+            )
+        if not isinstance(name, str) or not _ENDPOINT.fullmatch(name):
+            raise DefinitionError(
+                f"{where}: on_change holds {name!r}, which cannot be the name of a webhook",
+                fix="use letters, digits, dots, dashes: `on_change: [crm]`",
+            )
+    if names and not realtime:
+        raise DefinitionError(
+            f"{where}: on_change calls at once, and `realtime: false` says that nothing is known at once",
+            fix="remove one of the two",
+        )
+    return tuple(dict.fromkeys(names))
 
 
 def _owner(model: Model) -> str:

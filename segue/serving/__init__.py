@@ -8,21 +8,29 @@ Never: evaluates a rule; writes to the store; logs a token or an identifier.
 
 from segue.serving.app import make_app
 from segue.serving.endpoints import Endpoint, add_endpoint, endpoint, endpoints, remove_endpoint
-from segue.serving.post import Poster
+from segue.serving.post import Outcome, Poster, Verdict
+from segue.serving.sender import Sender
 from segue.serving.server import serve
-from segue.serving.webhooks import Courier, Sender, Webhooks, attempt
+from segue.serving.subscriptions import Subscription, named_in, subscriptions
+from segue.serving.webhooks import DeadLetter, Delivery, Standing, Webhooks
 
 __all__ = [
-    "Courier",
+    "DeadLetter",
+    "Delivery",
     "Endpoint",
+    "Outcome",
     "Poster",
     "Sender",
+    "Standing",
+    "Subscription",
+    "Verdict",
     "Webhooks",
     "add_endpoint",
-    "attempt",
     "endpoint",
     "endpoints",
     "make_app",
+    "named_in",
     "remove_endpoint",
     "serve",
+    "subscriptions",
 ]

@@ -56,7 +56,7 @@ def make_app(settings: Settings, clock: Callable[[], datetime]) -> FastAPI:
         following = asyncio.create_task(state.follow_store())
         stop = threading.Event()
         # Nobody waits for it at the end, so it is no task of the loop.
-        threading.Thread(target=state.follow_project, args=(stop,), name="project", daemon=True).start()
+        threading.Thread(target=state.project.follow, args=(stop,), name="project", daemon=True).start()
         yield
         stop.set()
         following.cancel()
@@ -143,7 +143,7 @@ def make_app(settings: Settings, clock: Callable[[], datetime]) -> FastAPI:
     async def segments(request: Request) -> Response:
         """The segments served in real time, and how many people each has."""
         counts = await _reader(request).segment_counts()
-        known = request.app.state.seen.segments
+        known = request.app.state.seen.project.segments
         rows = [
             {
                 "segment": name,
@@ -164,7 +164,7 @@ def make_app(settings: Settings, clock: Callable[[], datetime]) -> FastAPI:
     ) -> Response:
         """Ids of the people in a segment, in order, a page at a time."""
         reader = _reader(request)
-        if segment not in request.app.state.seen.segments and segment not in await reader.segment_counts():
+        if segment not in request.app.state.seen.project.segments and segment not in await reader.segment_counts():
             raise Problem(404, "there is no such segment", "GET /v1/segments lists them")
         people = await reader.members(segment, after=after, limit=limit + 1)
         page, more = people[:limit], len(people) > limit
@@ -211,7 +211,7 @@ def make_app(settings: Settings, clock: Callable[[], datetime]) -> FastAPI:
                 seen.store.get("outbox", 0),
                 orjson.dumps(seen.store.get("engine", {})),
                 orjson.dumps(seen.log),
-                orjson.dumps({name: counts.get(name, 0) for name in sorted({*counts, *seen.segments})}),
+                orjson.dumps({name: counts.get(name, 0) for name in sorted({*counts, *seen.project.segments})}),
             ),
         )
 

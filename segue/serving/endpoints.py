@@ -1,5 +1,7 @@
 """Who is called when somebody enters or leaves: endpoints, kept in a file that only this user can read."""
 
+import base64
+import binascii
 import fcntl
 import os
 import re
@@ -18,18 +20,24 @@ from segue.settings import Settings
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
+#: Standard Webhooks asks for a key of 24 to 64 bytes.
+_SECRET_BYTES = range(24, 65)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """One receiver.
 
-    `segments` empty: every segment. The secret, in the form of Standard Webhooks (`whsec_…`), stands in `secret`, or in
-    the environment variable that `secret_env` names.
+    It gets what `segments` lists, or everything when that is empty, and each segment whose YAML names it. The secret,
+    in the form of Standard Webhooks (`whsec_…`), stands in `secret`, or in the environment variable that `secret_env`
+    names.
     """
 
     name: str
     url: str
-    created_at: datetime
+    created_at: datetime | None = None  # None: it comes from the environment
     segments: tuple[str, ...] = ()
+    named_only: bool = False  # only segments whose YAML names it
     secret: str = ""
     secret_env: str = ""
 
@@ -37,14 +45,42 @@ class Endpoint:
         """The secret itself.
 
         Raises:
-            BadInputError: when the environment does not have it.
+            BadInputError: when the environment does not have it, or it is none.
         """
         found = self.secret or os.environ.get(self.secret_env, "")  # the one secret that a user names
         if not found:
             raise BadInputError(
                 f"the secret of webhook {self.name} is not in the environment", fix=f"set {self.secret_env}"
             )
+        try:
+            size = len(base64.b64decode(found.removeprefix("whsec_"), validate=True))
+        except binascii.Error:
+            size = 0
+        if not found.startswith("whsec_") or size not in _SECRET_BYTES:
+            raise BadInputError(
+                f"the secret of webhook {self.name} is none",
+                fix="it is `whsec_` and 24 to 64 random bytes in base64: `echo whsec_$(openssl rand -base64 32)`",
+            )
         return found
+
+
+def variables_of(name: str) -> tuple[str, str]:
+    """The variables that give address and secret of a webhook which a segment's YAML names."""
+    stem = "SEGUE_WEBHOOK_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
+    return f"{stem}_URL", f"{stem}_SECRET"
+
+
+def endpoint_of_environment(name: str) -> Endpoint | None:
+    """The endpoint that the environment describes; None when it does not.
+
+    Raises:
+        BadInputError: when its address is none.
+    """
+    url, secret = variables_of(name)
+    if not os.environ.get(url):
+        return None
+    _check_address(os.environ[url])
+    return Endpoint(name=name, url=os.environ[url], named_only=True, secret_env=secret)
 
 
 def add_endpoint(settings: Settings, endpoint: Endpoint) -> None:
@@ -55,9 +91,7 @@ def add_endpoint(settings: Settings, endpoint: Endpoint) -> None:
     """
     if not _NAME.fullmatch(endpoint.name):
         raise BadInputError(f"{endpoint.name!r} cannot be a name", fix="use letters, digits, dots, dashes: `crm`")
-    parts = urlsplit(endpoint.url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.fragment:
-        raise BadInputError(f"{endpoint.url!r} is no address of a receiver", fix="give https://host/path")
+    _check_address(endpoint.url)
     with _changing(settings) as known:
         if any(one.name == endpoint.name for one in known):
             raise BadInputError(f"there is a webhook {endpoint.name}", fix=f"`segue webhooks remove {endpoint.name}`")
@@ -86,6 +120,16 @@ def endpoint(settings: Settings, name: str) -> Endpoint:
 def endpoints(settings: Settings) -> Sequence[Endpoint]:
     """All of them, oldest first."""
     return _read(_path(settings))
+
+
+def _check_address(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_one = False
+    if not is_one or parts.username or parts.fragment or not url.isascii() or " " in url:
+        raise BadInputError(f"{url!r} is no address of a receiver", fix="give https://host/path")
 
 
 def _named(known: Sequence[Endpoint], name: str) -> Endpoint:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,15 +9,13 @@ from typing import Any
 
 from segue.errors import SegueError
 from segue.log import open_log
-from segue.models import fingerprint_of, prepare
-from segue.segments import Segment, definitions
+from segue.serving.project import FollowedProject
 from segue.settings import Settings
 from segue.store import Reader
 
 _log = logging.getLogger(__name__)
 
 _FRESH_SECONDS = 0.5
-_PROJECT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +37,7 @@ class State:
         self.store: Mapping[str, Any] = {}
         self.log: Mapping[str, Any] = {}
         self.is_up = False
-        self.segments: Mapping[str, Segment] = {}
+        self.project = FollowedProject(settings)
 
     def freshness(self) -> Freshness:
         """Of an answer that is given now."""
@@ -78,17 +75,3 @@ class State:
             "ceilingBytes": status.ceiling_bytes,
             "lagSeconds": {reader: lag.seconds for reader, lag in status.lags.items()},
         }
-
-    def follow_project(self, stop: threading.Event) -> None:
-        """Keep up with what analysts define, until told to stop. For a thread: reading a project takes seconds."""
-        fingerprint = ""
-        while not stop.is_set():
-            try:
-                newest = fingerprint_of(self._settings)
-                if newest != fingerprint:
-                    project = prepare(self._settings)
-                    self.segments = {s.name: s for s in definitions(project).segments if s.realtime}
-                    fingerprint = newest
-            except SegueError as error:
-                _log.warning("the dbt project cannot be used, its last state stays: %s", error.message)
-            stop.wait(_PROJECT_SECONDS)

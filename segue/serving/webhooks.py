@@ -1,54 +1,62 @@
-"""Webhooks: each endpoint follows the outbox at its own pace, so that one that fails delays no other.
+"""What is kept of webhooks in Valkey, for the sender itself and for whoever looks.
 
-An endpoint is past a transition when its receiver has answered 2xx, so whatever is killed, a receiver can see one
-twice, with the same id, and never zero times. What a receiver refuses (4xx) is tried a few times and then kept as a
-dead letter; while it is away (5xx, 429, no connection) the endpoint waits, in order, for up to three days.
+Of each endpoint: how far it is in the outbox; how it stands; the messages that are held because their receiver has
+refused one of that person; dead letters. A `Change` of several endpoints is written as a whole.
 """
 
-import logging
-import random
-import threading
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-import httpcore
 import msgspec
+import orjson
 
-from segue.errors import SegueError
-from segue.serving.endpoints import Endpoint, endpoints
-from segue.serving.post import Poster, PrivateAddressError
+from segue.serving.subscriptions import Named, Subscription
 from segue.settings import Settings
-from segue.store import Outbox, Store, Transition, open_store
-from segue.store.keys import told
-from segue.store.model import read_transition, transition_json
+from segue.store import Outbox, Transition
+from segue.store.keys import OUTBOX_READERS, told
+from segue.store.model import read_stamp, read_transition, stamp_text, transition_json
 from segue.valkey import connect
 
-_log = logging.getLogger(__name__)
-
-#: Pauses between attempts (seconds), the last one again and again; each is varied by a third.
-PAUSES = (1, 5, 30, 120, 600, 1_800, 3_600)
-_LONGEST = 4 / 3
-GIVE_UP = timedelta(days=3)
-_REFUSED_ATTEMPTS = 4
-_WAIT_SECONDS = 1.0
-_AT_ONCE = 100
-_STATE = "segue:{webhooks}:state"
-_DEAD = "segue:{webhooks}:dead:"
-
-Clock = Callable[[], datetime]
+# In the slot of the outbox, so that one transaction may change both.
+_STATE = "segue:{store}:webhooks:state"
+_NAMED = "segue:{store}:webhooks:named"
+_DEAD = "segue:{store}:webhooks:dead:"
+_HELD = "segue:{store}:webhooks:held:"
+_READER = "webhook:"
+_PAGE = 1_000
 
 
 @dataclass(slots=True, kw_only=True)
 class Delivery:
-    """How an endpoint stands. Times are aware."""
+    """How an endpoint stands. Times are aware.
+
+    While `failing_since` is there, nothing can be delivered and the endpoint is paused until `next_at`.
+    """
 
     delivered: int = 0
-    attempts: int = 0  # of the one that is being tried
+    attempts: int = 0  # since it is failing
     failing_since: datetime | None = None
     next_at: datetime | None = None
     last_error: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Message:
+    """A transition on its way to an endpoint.
+
+    `position` is its place in the outbox. `attempts` counts refusals, the first of them at `refused_at`; `is_held`:
+    it is kept apart, since the endpoint is past its place in the outbox.
+    """
+
+    position: str
+    transition: Transition
+    attempts: int = 0
+    refused_at: datetime | None = None
+    next_at: datetime | None = None
+    error: str = ""
+    is_held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +68,41 @@ class DeadLetter:
     error: str
 
 
+@dataclass(slots=True, kw_only=True)
+class Change:
+    """What has become of an endpoint since it was written last. `committed` "": unchanged."""
+
+    name: str
+    committed: str = ""
+    delivery: Delivery | None = None
+    held: dict[str, Message] = field(default_factory=dict)
+    freed: set[str] = field(default_factory=set)
+    dead: list[tuple[Transition, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """An endpoint as others see it. `waiting` counts transitions for it, held ones too, up to a limit."""
+
+    name: str
+    delivery: Delivery
+    waiting: int
+    held: int
+    dead_letters: int
+    fault: str = ""
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong, in a sentence; "" when nothing is."""
+        if self.fault:
+            return self.fault
+        if self.delivery.failing_since is not None or self.held:
+            return self.delivery.last_error or "a message was refused"
+        return "see `segue webhooks letters`" if self.dead_letters else ""
+
+
 class Webhooks:
-    """What the sender keeps in Valkey, for the sender itself and for whoever looks."""
+    """Reads and writes what is kept. Every method may raise ValkeyError."""
 
     def __init__(self, settings: Settings) -> None:
         self._client = connect(settings)
@@ -69,38 +110,78 @@ class Webhooks:
 
     def state(self, name: str) -> Delivery:
         """How an endpoint stands."""
-        with told():
-            text: Any = self._client.hget(_STATE, name)
-        return msgspec.json.decode(text, type=Delivery) if text else Delivery()
+        return self._states().get(name, Delivery())
 
-    def keep(self, name: str, delivery: Delivery) -> None:
-        """Remember how it stands."""
+    def _states(self) -> dict[str, Delivery]:
         with told():
-            self._client.hset(_STATE, name, msgspec.json.encode(asdict(delivery)))  # type: ignore[arg-type]
+            rows: Any = self._client.hgetall(_STATE)
+        return {name.decode(): msgspec.json.decode(text, type=Delivery) for name, text in rows.items()}
 
-    def begin(self, name: str, since: datetime) -> None:
-        """Let an endpoint follow what is told from a time on, unless it follows already.
+    def begin(self, name: str, since: datetime | None = None) -> None:
+        """Let an endpoint follow what is told from a time on (None: now), unless it follows already.
 
         The time is when it was added, and not when the sender first looks: what is told in between is for it too.
         """
         if self.outbox.committed(reader_of(name)) is None:
-            self.outbox.commit(reader_of(name), self.outbox.at(since))
+            self.outbox.commit(reader_of(name), self.outbox.newest() if since is None else self.outbox.at(since))
 
     def forget(self, name: str) -> None:
         """Drop all that is kept of an endpoint."""
-        self.outbox.forget(reader_of(name))
         with told():
-            self._client.hdel(_STATE, name)
-            self._client.delete(_DEAD + name)
+            pipe = self._client.pipeline(transaction=True)
+            pipe.hdel(OUTBOX_READERS, reader_of(name))
+            pipe.hdel(_STATE, name)
+            pipe.delete(_DEAD + name, _HELD + name)
+            pipe.execute()
 
-    def waiting(self, name: str) -> int:
-        """Transitions that the endpoint has not come to, of all segments."""
-        return self.outbox.lag(self.outbox.committed(reader_of(name)) or "")
+    def readers(self) -> set[str]:
+        """Endpoints whose place in the outbox is kept."""
+        with told():
+            rows: Any = self._client.hkeys(OUTBOX_READERS)
+        return {row.decode().removeprefix(_READER) for row in rows if row.startswith(_READER.encode())}
+
+    def leave(self, name: str) -> None:
+        """Hold the outbox back for this endpoint no more; its dead letters stay."""
+        self.outbox.forget(reader_of(name))
+
+    def save(self, changes: Iterable[Change]) -> None:
+        """Write what has changed, all of it or nothing."""
+        with told():
+            pipe = self._client.pipeline(transaction=True)
+            for change in changes:
+                if change.held:
+                    rows = {m.position: _held_text(m) for m in change.held.values()}
+                    pipe.hset(_HELD + change.name, mapping=rows)  # type: ignore[arg-type]
+                if change.freed:
+                    pipe.hdel(_HELD + change.name, *sorted(change.freed))
+                for transition, error in change.dead:
+                    pipe.xadd(_DEAD + change.name, {"t": transition_json(transition), "e": error})
+                if change.committed:
+                    self.outbox.commit_in(pipe, reader_of(change.name), change.committed)
+                if change.delivery is not None:
+                    pipe.hset(_STATE, change.name, msgspec.json.encode(change.delivery))  # type: ignore[arg-type]
+            pipe.execute()
+
+    def held(self, name: str) -> list[Message]:
+        """The messages that are held, in the order of the outbox."""
+        with told():
+            rows: Any = self._client.hgetall(_HELD + name)
+        return [_held_message(position.decode(), rows[position]) for position in sorted(rows)]
+
+    def named(self) -> dict[str, list[str]]:
+        """What the YAML of segments named when the sender looked last."""
+        with told():
+            text: Any = self._client.get(_NAMED)
+        return dict(orjson.loads(text)) if text else {}
+
+    def keep_named(self, named: Named) -> None:
+        """Remember it: a sender that starts must not wait for the project."""
+        with told():
+            self._client.set(_NAMED, orjson.dumps(named))
 
     def bury(self, name: str, transition: Transition, error: str) -> None:
         """Keep a dead letter."""
-        with told():
-            self._client.xadd(_DEAD + name, {"t": transition_json(transition), "e": error})
+        self.save([Change(name=name, dead=[(transition, error)])])
 
     def dead(self, name: str) -> Sequence[DeadLetter]:
         """The dead letters of an endpoint, oldest first."""
@@ -114,143 +195,78 @@ class Webhooks:
             return int(self._client.xlen(_DEAD + name))  # type: ignore[arg-type]
 
     def exhume(self, name: str, letter: DeadLetter) -> None:
-        """It was delivered after all."""
+        """A dead letter is none any more."""
         with told():
             self._client.xdel(_DEAD + name, letter.position)
+
+    def waiting(self, subscription: Subscription, *, most: int = 10_000) -> int:
+        """Transitions that an endpoint is to get and has not got; looks at `most` entries of the outbox."""
+        return self.standings([subscription], most=most)[0].waiting
+
+    def standings(self, known: Sequence[Subscription], *, most: int = 10_000) -> list[Standing]:
+        """How all of them stand. Looks at `most` entries of the outbox, so that more may wait than it says."""
+        states = self._states()
+        with told():
+            pipe = self._client.pipeline(transaction=False)
+            pipe.hgetall(OUTBOX_READERS)
+            for one in known:
+                pipe.hlen(_HELD + one.name)
+                pipe.xlen(_DEAD + one.name)
+            rows, *counts = pipe.execute()
+        past = {name.decode(): position.decode() for name, position in rows.items()}
+        waiting = self._count(known, past, most)
+        return [
+            Standing(
+                name=one.name,
+                delivery=states.get(one.name, Delivery()),
+                waiting=waiting[one.name] + counts[2 * at],
+                held=counts[2 * at],
+                dead_letters=counts[2 * at + 1],
+                fault=one.fault,
+            )
+            for at, one in enumerate(known)
+        ]
+
+    def _count(self, known: Sequence[Subscription], past: Mapping[str, str], most: int) -> dict[str, int]:
+        found = {one.name: 0 for one in known}
+        places = {one.name: past[reader_of(one.name)] for one in known if reader_of(one.name) in past}
+        after, seen = min(places.values(), default=None), 0
+        while after is not None and seen < most:
+            page = self.outbox.read(after, limit=min(_PAGE, most - seen))
+            for row in page:
+                for one in known:
+                    if one.name in places and row.position > places[one.name] and one.wants(row.transition.segment):
+                        found[one.name] += 1
+            seen += len(page)
+            after = page[-1].position if page else None
+        return found
 
 
 def reader_of(name: str) -> str:
     """The name under which an endpoint reads the outbox."""
-    return f"webhook:{name}"
+    return _READER + name
 
 
-class Sender:
-    """Sends for every endpoint, each in a thread of its own; follows the list of endpoints."""
-
-    def __init__(self, settings: Settings, clock: Clock) -> None:
-        self._settings, self._clock = settings, clock
-        self._stop = threading.Event()
-        self._running: dict[str, tuple[Endpoint, threading.Event]] = {}
-        self._store: Store = open_store(settings)
-
-    def stop(self) -> None:
-        """Ask everything to end; a request that is under way is finished first."""
-        self._stop.set()
-
-    def run(self) -> None:
-        """Work until `stop`."""
-        rounds = 0
-        while not self._stop.is_set():
-            try:
-                self._follow()
-                if rounds % 60 == 0:
-                    self._store.outbox.trim()
-            except SegueError as error:
-                _log.warning("%s", error.message)
-            rounds += 1
-            self._stop.wait(_WAIT_SECONDS)
-        for _, ended in self._running.values():
-            ended.set()
-
-    def _follow(self) -> None:
-        wanted = {one.name: one for one in endpoints(self._settings)}
-        for name, (one, ended) in list(self._running.items()):
-            if wanted.get(name) != one:
-                ended.set()
-                del self._running[name]
-        for name, one in wanted.items():
-            if name not in self._running:
-                ended = threading.Event()
-                self._running[name] = (one, ended)
-                courier = Courier(self._settings, one, self._clock)
-                threading.Thread(target=courier.run, args=(ended,), name=f"webhook {name}", daemon=True).start()
+def _held_text(m: Message) -> bytes:
+    return orjson.dumps(
+        {
+            "t": transition_json(m.transition).decode(),
+            "attempts": m.attempts,
+            "refused_at": stamp_text(m.refused_at) if m.refused_at else None,
+            "next_at": stamp_text(m.next_at) if m.next_at else None,
+            "error": m.error,
+        }
+    )
 
 
-class Courier:
-    """Brings one endpoint what the outbox has for it, in order."""
-
-    def __init__(self, settings: Settings, to: Endpoint, clock: Clock, poster: Poster | None = None) -> None:
-        self._to, self._clock = to, clock
-        self._kept = Webhooks(settings)
-        self._poster = poster or Poster(allow_private=settings.webhook_allow_private)
-
-    def run(self, ended: threading.Event) -> None:
-        """Until it is told to end."""
-        while not ended.is_set():
-            try:
-                wait = self.step()
-            except SegueError as error:
-                _log.warning("webhook %s: %s", self._to.name, error.message)
-                wait = 1.0
-            except Exception:
-                _log.exception("webhook %s failed; it goes on", self._to.name)
-                wait = 5.0
-            if wait > 0:
-                ended.wait(min(wait, 5.0))
-
-    def step(self) -> float:
-        """Deliver what waits, until there is nothing or one fails. Returns seconds until there may be more to do."""
-        kept, name = self._kept, self._to.name
-        kept.begin(name, self._to.created_at)
-        delivery = kept.state(name)
-        if delivery.next_at is not None:
-            wait = (delivery.next_at - self._clock()).total_seconds()
-            # Longer than any pause after so many attempts: the clock was set back, which is no reason to wait.
-            if 0 < wait <= _pause(delivery.attempts) * _LONGEST:
-                return wait
-        after = kept.outbox.committed(reader_of(name)) or ""
-        rows = kept.outbox.read(after, limit=_AT_ONCE, wait_seconds=_WAIT_SECONDS)
-        for row in rows:
-            is_wanted = not self._to.segments or row.transition.segment in self._to.segments
-            if is_wanted and not self._deliver(row.transition, delivery):
-                return (delivery.next_at - self._clock()).total_seconds() if delivery.next_at else 0.0
-            kept.outbox.commit(reader_of(name), row.position)
-        return 0.0
-
-    def _deliver(self, transition: Transition, delivery: Delivery) -> bool:
-        """Try once. False: to be tried again; True: the endpoint is past it."""
-        now = self._clock()
-        error, is_refused = attempt(self._poster, self._to, transition, now)
-        if not error:
-            was_failing = delivery.failing_since is not None
-            delivery.delivered += 1
-            delivery.attempts, delivery.failing_since, delivery.next_at, delivery.last_error = 0, None, None, ""
-            self._kept.keep(self._to.name, delivery)
-            if was_failing:
-                _log.warning("webhook %s is served again", self._to.name)
-            return True
-        delivery.attempts += 1
-        delivery.last_error = error
-        if delivery.failing_since is None:
-            delivery.failing_since = now
-            _log.warning("webhook %s is paused: %s", self._to.name, error)
-        if now - delivery.failing_since >= GIVE_UP or (is_refused and delivery.attempts >= _REFUSED_ATTEMPTS):
-            self._kept.bury(self._to.name, transition, error)
-            delivery.attempts, delivery.failing_since, delivery.next_at = 0, None, None
-            self._kept.keep(self._to.name, delivery)
-            _log.error("webhook %s: a transition is kept as a dead letter: %s", self._to.name, error)
-            return True
-        pause = _pause(delivery.attempts) * random.uniform(2 - _LONGEST, _LONGEST)  # noqa: S311 - no secret
-        delivery.next_at = now + timedelta(seconds=pause)
-        self._kept.keep(self._to.name, delivery)
-        return False
-
-
-def _pause(attempts: int) -> float:
-    """Seconds before the next attempt, before they are varied."""
-    return PAUSES[min(max(attempts, 1), len(PAUSES)) - 1]
-
-
-def attempt(poster: Poster, to: Endpoint, transition: Transition, now: datetime) -> tuple[str, bool]:
-    """Send once: what went wrong ("": nothing), and whether the receiver will not have it."""
-    try:
-        status = poster.transition(to, transition, now=now)
-    except PrivateAddressError as error:
-        return str(error), False
-    except SegueError as error:
-        return error.message, False
-    except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError) as error:
-        return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, False
-    if 200 <= status < 300:
-        return "", False
-    return f"the receiver answered {status}", 400 <= status < 500 and status not in (408, 425, 429)
+def _held_message(position: str, text: bytes) -> Message:
+    row = orjson.loads(text)
+    return Message(
+        position=position,
+        transition=read_transition(row["t"].encode()),
+        attempts=row["attempts"],
+        refused_at=read_stamp(row["refused_at"]) if row["refused_at"] else None,
+        next_at=read_stamp(row["next_at"]) if row["next_at"] else None,
+        error=row["error"],
+        is_held=True,
+    )

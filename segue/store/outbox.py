@@ -59,6 +59,10 @@ class Outbox:
             self._client.hsetnx(keys.OUTBOX_READERS, reader, "")
             self._commit(keys=[keys.OUTBOX_READERS], args=[reader, position])
 
+    def commit_in(self, transaction: "redis.client.Pipeline", reader: str, position: str) -> None:
+        """As `commit`, as a part of a transaction, for a reader that is one already."""
+        transaction.eval(COMMIT, 1, keys.OUTBOX_READERS, reader, position)
+
     def forget(self, reader: str) -> None:
         """Nobody waits for this reader any more."""
         with told():
