@@ -13,6 +13,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from segue.collector.app import Collector
+from segue.collector.bounded_log import bound_log
 from segue.collector.keys import KeyRing
 from segue.errors import BadSettingError
 from segue.log import open_log
@@ -42,6 +43,7 @@ def serve(settings: Settings, *, port: int | None = None, told: Callable[[str], 
     """
     listener = _listen(settings.collector_host, settings.collector_port if port is None else port)
     _raise_file_limit()
+    bound_log()
     told(f"collector on http://{settings.collector_host}:{listener.getsockname()[1]}")
     config = uvicorn.Config(
         Collector(open_log(settings), KeyRing(settings)),

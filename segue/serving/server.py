@@ -7,6 +7,7 @@ from datetime import datetime
 
 import uvicorn
 
+from segue.collector import bound_log
 from segue.errors import BadSettingError
 from segue.serving.app import make_app
 from segue.settings import Settings
@@ -35,6 +36,7 @@ def serve(
             fix="stop what listens there, or set SEGUE_API_PORT",
         ) from None
     address = f"http://{settings.api_host}:{listener.getsockname()[1]}"
+    bound_log()
     told(f"API on {address}, documented at {address}/docs, live page at {address}/live")
     config = uvicorn.Config(
         make_app(settings, clock),

@@ -31,6 +31,11 @@ def test_the_meta_of_a_segment_is_read_and_has_defaults(tiny_project: Project) -
         ({"min_share": 5}, "min_share is 5, not between 0 and 1", "0.01"),
         ({"exclusive_group": ["a"]}, "exclusive_group is ['a']", "engagement"),
         ({"realtime": "yes"}, "realtime is 'yes'", "realtime: true"),
+        ({"on_change": {"crm": "x"}}, "not a list of names", "on_change: [crm]"),
+        ({"on_change": ["crm!"]}, "holds 'crm!'", "letters, digits"),
+        ({"on_change": [3]}, "holds 3", "letters, digits"),
+        ({"on_change": ["https://host/?key=s3cret"]}, "on_change holds an address", "segue webhooks add crm URL"),
+        ({"on_change": ["crm"], "realtime": False}, "`realtime: false` says", "remove one"),
         (["priority"], "not a mapping", "priority: 10"),
     ],
 )
@@ -44,6 +49,13 @@ def test_a_wrong_entry_takes_out_its_segment_only_and_says_how_to_mend_it(
     assert said in str(error)
     assert "models/segments/present.sql" in str(error)
     assert fix in str(error)
+
+
+def test_a_segment_names_who_is_called_when_it_changes(tiny_project: Project) -> None:
+    for said in ("crm", ["crm"], ["crm", "crm"]):
+        found = definitions(with_meta(tiny_project, "present", {"segue": {"on_change": said}}))
+        assert found.by_name["present"].on_change == ("crm",)
+    assert found.by_name["absent"].on_change == ()
 
 
 def test_a_priority_counts_as_part_of_the_definition_of_its_whole_group(tiny_project: Project) -> None:

@@ -45,6 +45,11 @@ class World:
         [found] = self.kept.standings([one for one in subscriptions(self.settings, {}) if one.name == name])
         return found
 
+    def standing_of_named(self, name: str):
+        named = {name: ["power_users"]}
+        [found] = self.kept.standings([one for one in subscriptions(self.settings, named) if one.name == name])
+        return found
+
     def wait(self, until: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 60
         while not until():
