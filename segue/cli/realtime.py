@@ -60,6 +60,38 @@ def status(
         raise typer.Exit(1)
 
 
+@app.command()
+def audit(
+    format: OutputFormat = Format.table,
+    repair: Annotated[bool, typer.Option(help="Have the engine look again at whom it is wrong about.")] = True,
+) -> None:
+    """Hold what is served against the models, run for everyone as of the same moment. Exit code 1 on a fault.
+
+    The engine corrects what is wrong, and tells it as changes of the cause [bold]audit[/]. Dagster does this hourly.
+    """
+    from segue.clock import system_time
+    from segue.models import prepare
+    from segue.realtime import ContractJudge
+    from segue.realtime.audit import CAUSES, audit, audit_and_repair
+
+    current = settings()
+    compare = audit_and_repair if repair else audit
+    report = compare(current, prepare(current), ContractJudge(current, system_time))
+    if report.postponed:
+        err.print(f"nothing is compared: {report.postponed}", markup=False, highlight=False)
+        return
+    rows = [(d.person_id, d.segment, d.is_served, d.cause, CAUSES[d.cause]) for d in report.differences]
+    print_rows(["person_id", "segment", "is_served", "cause", "meaning"], rows, format)
+    err.print(
+        f"{report.membership_count:,} memberships of {len(report.segments)} segments as of "
+        f"{report.as_of:%Y-%m-%d %H:%M:%S} UTC; {report.not_landed:,} messages are not in the warehouse yet; "
+        f"{len(report.faults):,} faults, {report.repaired:,} repaired",
+        highlight=False,
+    )
+    if report.left:
+        raise typer.Exit(1)
+
+
 def _state(folder: Path) -> dict[str, dict[str, Any]]:
     """What the supervisor wrote, if it is alive: it holds the lock until it ends, however it does."""
     try:

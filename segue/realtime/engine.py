@@ -111,19 +111,42 @@ class Engine:
 
     def restore(self, stays: Iterable[tuple[str, Mapping[str, datetime]]]) -> None:
         """Take over what the store says of people: person_id, segment → entered_at. To be called after `load`."""
+        self._place(self._take_over(stays))
+
+    def correct(self, stored: Mapping[str, Mapping[str, datetime] | None], as_of: datetime) -> Update:
+        """Look again at people about whom the store may be wrong, whoever wrote what it says.
+
+        Args:
+            stored: person_id → segment → entered_at, as the store has it; None: nobody has the id.
+        """
+        self._advance(as_of)
+        for person in stored:
+            self._stays.pop(person, None)
+        self._take_over((person, since) for person, since in stored.items() if since is not None)
+        roots = [root for root in self._place(list(stored)) if root >= 0]
+        return self._evaluate(roots, as_of, cause="audit", big_too=True, and_nobodies=True)
+
+    def _take_over(self, stays: Iterable[tuple[str, Mapping[str, datetime]]]) -> list[str]:
+        found = []
         for person, since in stays:
             names = tuple(sorted(since))
             self._stays[person] = Stay(names, tuple(since[name] for name in names))
+            found.append(person)
+        return found
+
+    def _place(self, people: Sequence[str]) -> list[int]:
+        """Note in which component each id is, or the one that it has become; -1: nobody is left of it."""
         alive: dict[str, int] = {}
         for root in self.people.roots():
             alive |= dict.fromkeys(self.people.people_of(root), root)
-        for person in self._stays:
-            into = survivors_among([person], self.people.merged).get(person, person)
-            if into in alive:
-                self._known.setdefault(alive[into], []).append(person)
-            else:
-                # Nobody of that id is left: it leaves when everybody is evaluated.
-                self._known.setdefault(-1, []).append(person)
+        survivors = survivors_among(people, self.people.merged)
+        found: dict[int, None] = {}
+        for person in people:
+            # Nobody of that id is left: it leaves when everybody is evaluated.
+            root = alive.get(survivors.get(person, person), -1)
+            self._known.setdefault(root, []).append(person)
+            found[root] = None
+        return list(found)
 
     def start_pass(self, cause: str, *, all_people: bool = True, in_store: Iterable[str] = ()) -> None:
         """Have everybody evaluated, by `pass_step`; replaces a pass that was not finished.

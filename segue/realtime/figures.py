@@ -69,6 +69,7 @@ class Figures:
             "to_evaluate": engine.pass_left,
             "only_the_sweep_caught": engine.caught_by_sweep,
             "left_out": dict(engine.rules.left_out),
+            "definitions": {s.name: s.definition_hash for s in engine.rules.evaluated if s.name in engine.rules.served},
             "definition_error": self.definition_error,
         }
 

@@ -32,7 +32,9 @@ def rules(project: Project, refused: Mapping[str, str], failing: Collection[str]
     groups = {s.exclusive_group for s in wanted if s.exclusive_group is not None}
     # Who is in one segment of a group depends on the others, served or not.
     rivals = [s for s in known.segments if not s.realtime and s.exclusive_group in groups]
-    evaluated, held = [], {}
+    evaluated: list[Segment] = []
+    # Who is in a segment that is broken stays in it until it is mended or removed.
+    held: dict[str, str | None] = dict.fromkeys(left_out)
     for segment in sorted((*wanted, *rivals), key=lambda s: s.name):
         culprit = next((m.name for m in project.upstream([segment.name]) if m.name in refused), None)
         if culprit is not None:

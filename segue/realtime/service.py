@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 import pyarrow.compute as pc
 
@@ -15,9 +16,10 @@ from segue.models import Project, fingerprint_of, prepare
 from segue.realtime.engine import Engine
 from segue.realtime.figures import Figures
 from segue.realtime.intake import Batch, Intake
+from segue.realtime.last_good import keep_last_good, remember, remembered
 from segue.realtime.start import Judge, Sources
 from segue.settings import Settings
-from segue.store import Store, Update
+from segue.store import EVERYBODY, Store, Update
 from segue.warehouse import Warehouse
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ _LOOK_PEOPLE = 200
 #: Messages of a backlog that are taken before anybody is evaluated.
 _COLLECT_AT_MOST = 1_000_000
 _PIECE_ROWS = 20_000  # of a pass, so that batches wait for a moment only
+_NEWS = {"definition": "definitions", "population": "values of population models"}  # by cause
 #: The server of log and store does not answer, which passes.
 _AWAY = (ValkeyError, LogDownError, ConnectionError)
 
@@ -71,11 +74,13 @@ class Service:
         self._stop = threading.Event()
         self._token = 0
         self._lost: str | None = None
+        self._begin_as = "time"  # cause of what the first pass of the next engine finds
         self._collected = 0  # messages that wait to be settled
         self._collected_last: Batch | None = None
         self._position: Position = ""
         self._is_first = False  # not everybody was evaluated yet, ever
         self._sources = Sources(Warehouse(settings), event_log, judge)
+        self._folder = settings.home / "realtime"
         self._next_project: Project | None = None
         self.figures = Figures()
 
@@ -94,9 +99,10 @@ class Service:
         keeper = threading.Thread(target=self._keep_lease, name="lease", daemon=True)
         keeper.start()
         try:
-            project = prepare(self._settings)
-            watcher = threading.Thread(target=self._watch_project, args=(project.fingerprint,), daemon=True)
+            published = prepare(self._settings)
+            watcher = threading.Thread(target=self._watch_project, args=(published.fingerprint,), daemon=True)
             watcher.start()
+            project = self._keep_last_good(published, remembered(self._folder, published))
             while not self._stop.is_set():
                 engine = self._build(project)
                 again = self._loop(engine)
@@ -166,7 +172,9 @@ class Service:
             stays = found | stored  # an engine that died before it was through has told of these
         engine.restore(stays.items())
         log.info("ready after %.1f s; everyone is evaluated now", time.monotonic() - started)
-        self._start_pass(engine, "time", all_people=False, in_store=stored)
+        self._start_pass(engine, self._begin_as, all_people=self._begin_as != "time", in_store=stored)
+        self._begin_as = "time"
+        remember(project, self._folder)
         for segment, why in engine.rules.left_out.items():
             log.warning("segment %s is left to the warehouse: %s", segment, why)
         return engine
@@ -200,14 +208,18 @@ class Service:
                 self._mind_time(engine, is_busy=batch is not None)
                 moment = time.monotonic()
                 if moment - noted > _STATUS_SECONDS:
+                    if self._collected_last is None and self._look_again(engine):
+                        return engine.project
                     self._note(engine)
                     noted = moment
                 if moment - polled > _WAREHOUSE_SECONDS:
                     self._poll_warehouse(engine)
                     polled = time.monotonic()
                 project, self._next_project = self._next_project, None
-                if project is not None and not self._redefine(engine, project):
-                    return project
+                if project is not None:
+                    project = self._keep_last_good(project, engine.project)
+                    if not self._redefine(engine, project):
+                        return project
         finally:
             intake.stop()
         return None
@@ -298,13 +310,20 @@ class Service:
                 project = prepare(self._settings)
                 fingerprint = newest
                 self._next_project = project
-                self.figures.definition_error = ""
             except DefinitionError as error:
                 if self.figures.definition_error != error.message:
                     log.error("the dbt project cannot be used, the last good one stays: %s", error.message)
                 self.figures.definition_error = error.message
 
-    def _redefine(self, engine: Engine, project: Project) -> bool:
+    def _keep_last_good(self, project: Project, before: Project | None) -> Project:
+        kept = keep_last_good(project, before)
+        for name, reason in kept.broken.items():
+            log.error("%s is broken, its last good definition stays: %s", name, reason)
+        self.figures.definition_error = " ".join(kept.broken.values())
+        return kept.project
+
+    def _redefine(self, engine: Engine, project: Project, *, cause: str = "definition") -> bool:
+        self._sources.held_digests.clear()  # those of what is evaluated are read again
         try:
             is_done = engine.redefine(project, held=self._sources.held, refused=self._refused(project))
         except DefinitionError as error:
@@ -312,20 +331,44 @@ class Service:
             self.figures.definition_error = error.message
             return True
         if is_done:
-            log.info("new definitions: everyone is evaluated anew")
-            self._start_pass(engine, "definition")
+            log.info("new %s: everyone is evaluated anew", _NEWS[cause])
+            self._start_pass(engine, cause)
+            remember(project, self._folder)
         else:
             log.info("new definitions need other columns of the history: it is loaded anew")
+            self._begin_as = cause
         return is_done
 
     def _poll_warehouse(self, engine: Engine) -> None:
         try:
-            fresh = self._sources.fresh()
+            fresh, held_is_old = self._sources.fresh(), self._sources.held_is_old()
         except SegueError as error:
             log.warning("the warehouse cannot be read just now: %s", error.message)
             return
         if fresh is not None:
             self._apply(engine.batch(fresh, self._now(engine)), self._position)
+        if held_is_old and not engine.is_passing:
+            self._redefine(engine, engine.project, cause="population")
+
+    def _look_again(self, engine: Engine) -> bool:
+        """Do what an audit asks for. True: everybody is to be looked at, with a history loaded anew."""
+        try:
+            asked = self._store.requests.waiting()
+            people = [person for person in asked if person != EVERYBODY]
+            if people:
+                log.warning("an audit asks for %s people to be looked at again", f"{len(people):,}")
+                self._apply(engine.correct(self._store.segments_of(people), self._now(engine)), self._position)
+                self._store.requests.done(people)
+            if EVERYBODY not in asked:
+                return False
+            self._store.note(self._status(engine) | {"to_evaluate": engine.person_count}, token=self._token)
+            self._store.requests.done([EVERYBODY])
+        except _AWAY as error:
+            log.warning("what an audit asks for cannot be done now (%s); later", type(error).__name__)
+            return False
+        log.warning("an audit asks for everything to be loaded anew")
+        self._begin_as = "audit"
+        return True
 
     def _note(self, engine: Engine) -> None:
         """What others go by: how far the log is read, how the engine is. While the server is away, it can wait."""
@@ -335,9 +378,13 @@ class Service:
             if self._is_first and not engine.is_passing:
                 self._store.set_filled(token=self._token)
                 self._is_first = False
-            self._store.note(self.figures.status(engine), token=self._token)
+            self._store.note(self._status(engine), token=self._token)
         except _AWAY as error:
             log.warning("the log and the store cannot be told (%s); later", type(error).__name__)
+
+    def _status(self, engine: Engine) -> dict[str, Any]:
+        knows = {"load_id": self._sources.load_id, "held": dict(self._sources.held_digests)}
+        return self.figures.status(engine) | knows
 
 
 def _newest(batch: Batch) -> datetime | None:

@@ -47,15 +47,22 @@ class Sources:
         self._log = event_log
         self._judge = judge
         self.load_id = -1  # newest load that was read from the warehouse
+        self.held_digests: dict[str, str] = {}  # relation → what it said when it was read
 
     def held(self, relation: str) -> pa.Table | None:
         """A table of the warehouse as it is now; None when it is not there."""
         schema, _, table = relation.partition(".")
         with self._warehouse.read() as con:
+            self.held_digests[relation] = digest(con, relation)
             try:
                 return con.execute(f"from {quote(schema)}.{quote(table)}").to_arrow_table()
             except duckdb.CatalogException:
                 return None
+
+    def held_is_old(self) -> bool:
+        """Whether the warehouse says something else now of what was read by `held`."""
+        with self._warehouse.read() as con:
+            return any(digest(con, relation) != known for relation, known in self.held_digests.items())
 
     def build(
         self, project: Project, *, as_of: datetime, applied: Position, refused: Mapping[str, str], horizon_seconds: int
@@ -127,7 +134,7 @@ class Sources:
             except (OSError, BadInputError):
                 continue  # ingested and moved away since we looked: the warehouse has it
             try:
-                yield from _chunks(stream)
+                yield from chunks(stream)
             finally:
                 stream.close()
 
@@ -153,6 +160,18 @@ class Sources:
             engine.absorb(later, as_of)  # waits there until its time has come
 
 
+def digest(con: Connection, relation: str) -> str:
+    """Changes when the rows of a relation do; "" when it is not there."""
+    schema, _, table = relation.partition(".")
+    try:
+        row = con.execute(
+            f"select count(*) || ' ' || coalesce(sum(hash(t)::hugeint), 0) from {quote(schema)}.{quote(table)} t"
+        ).fetchone()
+    except duckdb.CatalogException:
+        return ""
+    return str(row[0]) if row else ""
+
+
 def _newest_load(con: Connection) -> int | None:
     try:
         row = con.execute("select max(load_id) from raw.events").fetchone()
@@ -161,7 +180,7 @@ def _newest_load(con: Connection) -> int | None:
     return None if row is None or row[0] is None else int(row[0])
 
 
-def _chunks(stream: object) -> Iterator[bytes]:
+def chunks(stream: object) -> Iterator[bytes]:
     """A file as pieces of whole lines."""
     buffer, rest = bytearray(_CHUNK_BYTES), b""
     while count := stream.readinto(memoryview(buffer)):  # type: ignore[attr-defined]

@@ -10,15 +10,20 @@ from segue.errors import StaleError, ValkeyError
 from segue.store.model import Change, Found, PersonState, Transition, Update
 from segue.store.outbox import Outbox, Told
 from segue.store.read import IDENTIFIER_TYPES, Reader, identifier_keys
+from segue.store.requests import EVERYBODY, Requests
+from segue.store.snapshot import Snapshot, lease_holder, take_snapshot
 from segue.store.store import Store, StoreStatus, open_store
 
 __all__ = [
+    "EVERYBODY",
     "IDENTIFIER_TYPES",
     "Change",
     "Found",
     "Outbox",
     "PersonState",
     "Reader",
+    "Requests",
+    "Snapshot",
     "StaleError",
     "Store",
     "StoreStatus",
@@ -27,5 +32,7 @@ __all__ = [
     "Update",
     "ValkeyError",
     "identifier_keys",
+    "lease_holder",
     "open_store",
+    "take_snapshot",
 ]

@@ -20,6 +20,7 @@ NAMES = _ROOT + "names"  # segments that anybody was ever in
 MEMBERS = _ROOT + "members:"  # + segment: its people, in order of id
 OUTBOX = _ROOT + "outbox"
 OUTBOX_READERS = _ROOT + "outbox_readers"
+REQUESTS = _ROOT + "requests"  # people whom the engine is asked to look at again
 
 
 @contextmanager

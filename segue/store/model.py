@@ -16,8 +16,8 @@ Change = Literal["entered", "exited", "merged"]
 class Transition:
     """A person's way into or out of a segment. Times are aware.
 
-    `cause` is event, time, definition, merge, audit or load; `before` and `after` are the person's segments before
-    and after the update that it belongs to.
+    `cause` is event, time, definition, population, merge, audit or load; `before` and `after` are the person's
+    segments before and after the update that it belongs to.
     """
 
     transition_id: str

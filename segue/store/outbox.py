@@ -41,7 +41,7 @@ class Outbox:
         """Where the last one stands; "" when there is none."""
         with told():
             rows: Any = self._client.xrevrange(keys.OUTBOX, count=1)
-        return _position(rows[0][0]) if rows else ""
+        return position_of(rows[0][0]) if rows else ""
 
     def at(self, moment: datetime) -> str:
         """Where it stood at a time (aware), by the server's clock: what comes after it was told then or later."""
@@ -77,7 +77,7 @@ class Outbox:
         """Drop what every reader is past and what is older; by the server's own clock. Returns how many went."""
         with told():
             seconds, _ = self._client.time()  # type: ignore[misc]
-            oldest = _position(b"%d-0" % max(0, int((seconds - kept_seconds) * 1000)))
+            oldest = position_of(b"%d-0" % max(0, int((seconds - kept_seconds) * 1000)))
             readers: Any = self._client.hvals(keys.OUTBOX_READERS)
             first = min([oldest, *(_next(position.decode()) for position in readers)])
             return int(self._client.xtrim(keys.OUTBOX, minid=_id(first), approximate=False))  # type: ignore[arg-type]
@@ -99,10 +99,11 @@ def _rows(answer: Any) -> list[Told]:
         rows = rows[0] if rows and isinstance(rows[0], list) and rows[0] and isinstance(rows[0][0], list) else rows
     else:
         rows = answer[0][1]
-    return [Told(_position(row_id), read_transition(fields[b"t"])) for row_id, fields in rows]
+    return [Told(position_of(row_id), read_transition(fields[b"t"])) for row_id, fields in rows]
 
 
-def _position(row_id: bytes) -> str:
+def position_of(row_id: bytes) -> str:
+    """The position of a row of the stream."""
     milliseconds, sequence = row_id.split(b"-")
     return f"{int(milliseconds):015d}-{int(sequence):08d}"
 

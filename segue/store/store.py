@@ -1,6 +1,6 @@
 """The store on Valkey: one script writes an update, so that it is there as a whole or not at all."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,6 +14,7 @@ from segue.store import keys, read
 from segue.store.keys import told
 from segue.store.model import PersonState, Update, read_stamp, stamp_text, transition_json
 from segue.store.outbox import Outbox
+from segue.store.requests import Requests
 from segue.store.scripts import ACQUIRE, APPLY, NOTE, RELEASE, RENEW
 from segue.valkey import connect, connect_async
 
@@ -61,6 +62,7 @@ class Store:
         self._owner, self._ttl = "", 0
         self._unanswered: tuple[Update | None, str] = (None, "")  # what may have been applied, and its number
         self.outbox = Outbox(self._client)
+        self.requests = Requests(self._client)
 
     def reader(self) -> read.Reader:
         """Reads for the event loop that is running."""
@@ -152,6 +154,25 @@ class Store:
     def memberships(self) -> Iterator[tuple[str, dict[str, datetime]]]:
         """Everybody who is known: person_id, segment → entered_at (aware)."""
         return read.memberships(self._client)
+
+    def segments_of(self, people: Sequence[str]) -> dict[str, dict[str, datetime] | None]:
+        """person_id → segment → entered_at (aware) of these ids; None: nobody has the id."""
+        if not people:
+            return {}
+        with told():
+            found: Any = self._client.hmget(keys.SEGMENTS, list(people))
+        return {
+            person: None if text is None else {name: read_stamp(at) for name, at in orjson.loads(text).items()}
+            for person, text in zip(people, found, strict=True)
+        }
+
+    def merged_among(self, people: Sequence[str]) -> dict[str, str]:
+        """Of these ids, those that were merged away → the id that each became at that moment."""
+        if not people:
+            return {}
+        with told():
+            found: Any = self._client.hmget(keys.MERGED, list(people))
+        return {person: into.decode() for person, into in zip(people, found, strict=True) if into is not None}
 
     def status(self) -> StoreStatus:
         """Counts, and how the engine is."""

@@ -50,11 +50,19 @@ def judge(payload: bytes) -> pa.Table:
     return raw_events(rows)
 
 
+class NoRequests:
+    """Nobody has any."""
+
+    def waiting(self) -> Sequence[str]:
+        return ()
+
+
 class FakeStore:
     """One home's store; engines come and go."""
 
     def __init__(self) -> None:
         self.state = Remembered()
+        self.requests = NoRequests()
         self.at = ""
         self.clock: datetime | None = None
         self.holder: str | None = None
