@@ -7,7 +7,7 @@ import dagster as dg
 
 from orchestration import present
 from orchestration.automation import WRITER
-from orchestration.keys import EVENTS, LANDING
+from orchestration.keys import EVENTS, LANDING, LOG
 from orchestration.resources import Clock, Turn, Warehouse
 from segue import events
 from segue.settings import load_settings
@@ -25,10 +25,12 @@ _COMMON: dict[str, Any] = {
 
 landing = dg.AssetSpec(
     LANDING,
+    deps=[LOG],
     group_name="ingestion",
     kinds={"file"},
     owners=["team:data"],
-    description="The folder that event files are dropped into: NDJSON or Parquet of Segment-spec messages.",
+    description="The folder that event files are dropped into: NDJSON or Parquet of Segment-spec messages. "
+    "What the collector takes arrives here every few seconds.",
 )
 
 

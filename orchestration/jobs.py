@@ -5,11 +5,12 @@ from datetime import datetime
 import dagster as dg
 
 from orchestration.automation import day_of
-from orchestration.keys import ANNOUNCEMENTS
+from orchestration.keys import ANNOUNCEMENTS, AUDIT
 from orchestration.resources import WHOLE_TAG, Warehouse
 from segue.clock import system_time
 from segue.errors import BadInputError
 from segue.settings import load_settings
+from segue.valkey import is_running
 from segue.warehouse import maintain
 
 #: Names of jobs.
@@ -18,7 +19,8 @@ ANNOUNCE_JOB = "announce"
 
 refresh = dg.define_asset_job(
     REFRESH_JOB,
-    selection=dg.AssetSelection.all(),
+    # Not the audit: it holds what is served against the models, with real time at work.
+    selection=dg.AssetSelection.all() - dg.AssetSelection.assets(AUDIT),
     description="The whole graph, from the landing zone to the alert.",
     tags={WHOLE_TAG: "true"},
     executor_def=dg.in_process_executor,
@@ -37,6 +39,27 @@ announce = dg.define_asset_job(
     description="Sends what waits to be announced.",
     executor_def=dg.in_process_executor,
 )
+
+
+audit = dg.define_asset_job(
+    "audit",
+    selection=dg.AssetSelection.assets(AUDIT),
+    description="Holds what is served in real time against the models, run for everyone as of the same moment.",
+    executor_def=dg.in_process_executor,
+)
+
+
+@dg.schedule(
+    job=audit,
+    cron_schedule="35 * * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Each hour, where real time runs.",
+)
+def hourly_audit(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    if not is_running(load_settings()):
+        return dg.SkipReason("real time does not run here")
+    return dg.RunRequest()
 
 
 @dg.op(description="Rewrites small files, forgets old states, removes dead files. Readers are not disturbed.")

@@ -16,7 +16,9 @@ from segue.alerts.message import (
     Kind,
     anomaly_alert,
     check_failed_alert,
+    recovered_alert,
     run_failed_alert,
+    trouble_alert,
     web_address,
 )
 from segue.clock import to_warehouse
@@ -176,10 +178,10 @@ def announce_failure(
     url: str | None,
     as_of: datetime,
 ) -> AnnounceReport:
-    """Announce a failed run or check, once per subject and channel, with the promise of `announce`.
+    """Announce a failure, a trouble or its end, once per subject and channel, with the promise of `announce`.
 
     Args:
-        kind: `run_failed` or `check_failed`.
+        kind: `run_failed`, `check_failed`, `trouble`, or `recovered` for the end of one.
         subject_id: the same for the same failure.
         title: one line. detail: the reason; may have several lines. url: where to look.
 
@@ -187,7 +189,12 @@ def announce_failure(
         BadInputError: on another kind.
         BadSettingError: when the address of a channel cannot be used.
     """
-    makers = {"run_failed": run_failed_alert, "check_failed": check_failed_alert}
+    makers = {
+        "run_failed": run_failed_alert,
+        "check_failed": check_failed_alert,
+        "trouble": trouble_alert,
+        "recovered": recovered_alert,
+    }
     if kind not in makers:
         raise BadInputError(f"{kind!r} is no kind of failure", fix=f"use one of {', '.join(makers)}")
     alert = makers[kind](subject_id=subject_id, title=title, detail=detail, url=url, as_of=as_of)

@@ -9,7 +9,13 @@ _INK, _MUTED, _LINE, _PAPER = "#1f2430", "#6b7280", "#e5e7eb", "#ffffff"
 _COLOURS = {"high": "#c92a2a", "medium": "#d9480f", "low": "#8a6d00"}
 _TINTS = {"high": "#fff5f5", "medium": "#fff4e6", "low": "#fff9db"}
 _FONT = "font-family:-apple-system,'Segoe UI',Roboto,Helvetica,Arial,sans-serif"
-_LABELS = {"anomaly": "KPI alert", "run_failed": "Run failed", "check_failed": "Check failed"}
+_LABELS = {
+    "anomaly": "KPI alert",
+    "run_failed": "Run failed",
+    "check_failed": "Check failed",
+    "trouble": "Trouble",
+    "recovered": "Over",
+}
 #: With a picture or a table each; further ones in a row each.
 _ITEMS_IN_FULL = 3
 

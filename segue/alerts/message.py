@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from segue.clock import parse_as_of
 from segue.watch import SEVERITIES, Anomaly, Severity, amount, change_of, clean, day, describe, name_of, period
 
-Kind = Literal["anomaly", "run_failed", "check_failed"]
+Kind = Literal["anomaly", "run_failed", "check_failed", "trouble", "recovered"]
 
 #: Spelled out one by one; the rest is counted.
 _MOST_ITEMS = 20
@@ -157,6 +157,19 @@ def check_failed_alert(*, subject_id: str, title: str, detail: str, url: str | N
         url,
         as_of,
     )
+
+
+def trouble_alert(*, subject_id: str, title: str, detail: str, url: str | None, as_of: datetime) -> Alert:
+    """Something that runs all the time does not run as it should."""
+    summary = "It is tried again by itself; you are told when it is over."
+    return _failure("trouble", subject_id, title, summary, detail, "Open it in Dagster", url, as_of)
+
+
+def recovered_alert(*, subject_id: str, title: str, detail: str, url: str | None, as_of: datetime) -> Alert:
+    """The end of a trouble that was told."""
+    summary = "It works again, and nothing needs to be done."
+    alert = _failure("recovered", subject_id, title, summary, detail, "Open it in Dagster", url, as_of)
+    return replace(alert, severity="low")
 
 
 def with_title(alert: Alert, prefix: str) -> Alert:
