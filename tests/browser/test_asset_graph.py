@@ -23,6 +23,7 @@ GROUPS = [
     "kpis",
     "watch",
     "alerts",
+    "realtime",
 ]
 
 
@@ -72,13 +73,15 @@ def test_sensors_and_schedules_are_on_by_default(url: str, page: Page) -> None:
         "edited_sql",
         "anomalies",
         "failures",
+        "realtime",
         "automation",
         "nightly_refresh",
+        "hourly_audit",
         "nightly_maintenance",
     ):
         expect(page.get_by_text(name, exact=True).first).to_be_visible()
     # The other boxes select rows and are empty.
-    expect(page.locator("input[type=checkbox]:checked")).to_have_count(7)
+    expect(page.locator("input[type=checkbox]:checked")).to_have_count(9)
 
 
 def test_the_page_of_a_segment_shows_its_description_and_sql(url: str, page: Page) -> None:

@@ -5,7 +5,7 @@ from itertools import pairwise
 import dagster as dg
 import pytest
 
-KNOWN_SOURCES = {"landing"}
+KNOWN_SOURCES = {"landing", "realtime/log", "realtime/memberships", "realtime/webhooks"}
 
 
 def test_the_graph_loads(defs: dg.Definitions) -> None:
@@ -42,6 +42,15 @@ def test_the_flow_is_that_of_the_design(defs: dg.Definitions) -> None:
     for above, below in pairwise(chain):
         assert above in upstream(below), (above, below)
     assert "marts/person_features" in upstream("clusters/assignments")
+    assert "realtime/log" in upstream("raw/events")
+    assert {"segments/power_users", "realtime/log", "realtime/memberships"} <= upstream("realtime/audit")
+    assert "realtime/memberships" in upstream("realtime/webhooks")
+
+
+def test_a_refresh_does_not_wait_for_real_time(defs: dg.Definitions) -> None:
+    made = defs.resolve_job_def("refresh").asset_layer.executable_asset_keys
+    assert dg.AssetKey(["realtime", "audit"]) not in made
+    assert dg.AssetKey(["alerts", "announcements"]) in made
 
 
 def test_the_graph_reads_well(defs: dg.Definitions) -> None:
@@ -67,8 +76,9 @@ def test_what_belongs_to_a_day_is_partitioned_by_day(key: str, defs: dg.Definiti
 
 
 def test_sensors_and_schedules_run_by_default(defs: dg.Definitions) -> None:
-    assert {s.name for s in defs.sensors or []} == {"new_files", "edited_sql", "anomalies", "failures", "automation"}
+    reactions = {"new_files", "edited_sql", "anomalies", "failures", "realtime", "automation"}
+    assert {s.name for s in defs.sensors or []} == reactions
     assert all(s.default_status is dg.DefaultSensorStatus.RUNNING for s in defs.sensors or [])
     schedules = [s for s in defs.schedules or [] if isinstance(s, dg.ScheduleDefinition)]
-    assert {s.name for s in schedules} == {"nightly_refresh", "nightly_maintenance"}
+    assert {s.name for s in schedules} == {"nightly_refresh", "hourly_audit", "nightly_maintenance"}
     assert all(s.default_status is dg.DefaultScheduleStatus.RUNNING for s in schedules)
