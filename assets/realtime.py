@@ -9,7 +9,7 @@ from orchestration.resources import Warehouse
 from segue.clock import system_time
 from segue.models import prepare
 from segue.realtime import ContractJudge
-from segue.realtime.audit import CAUSES, Cause, audit_and_repair
+from segue.realtime.audit import CAUSES, AuditReport, Cause, audit_and_repair
 from segue.segments import definitions
 
 _GROUP = "realtime"
@@ -65,7 +65,11 @@ webhooks = dg.AssetSpec(
 def audit(warehouse: Warehouse) -> dg.MaterializeResult:
     """Holds what is served against the models, run for everyone; the engine corrects and tells what differs."""
     settings = warehouse.settings
-    report = audit_and_repair(settings, prepare(settings), ContractJudge(settings, system_time))
+    return tell(audit_and_repair(settings, prepare(settings), ContractJudge(settings, system_time)))
+
+
+def tell(report: AuditReport) -> dg.MaterializeResult:
+    """What an audit has found."""
     by_cause: dict[Cause, int] = {}
     for difference in report.differences:
         by_cause[difference.cause] = by_cause.get(difference.cause, 0) + 1

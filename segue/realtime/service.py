@@ -82,6 +82,7 @@ class Service:
         self._sources = Sources(Warehouse(settings), event_log, judge)
         self._folder = settings.home / "realtime"
         self._next_project: Project | None = None
+        self._published: Project | None = None  # that which is evaluated, without what was kept of an earlier one
         self.figures = Figures()
 
     def stop(self) -> None:
@@ -104,7 +105,15 @@ class Service:
             watcher.start()
             project = self._keep_last_good(published, remembered(self._folder, published))
             while not self._stop.is_set():
-                engine = self._build(project)
+                try:
+                    engine = self._build(project)
+                except DefinitionError as error:
+                    if project is self._published:
+                        raise
+                    assert self._published is not None
+                    log.error("what is broken cannot go on as it was beside what is new: %s", error.message)
+                    project = self._published
+                    continue
                 again = self._loop(engine)
                 if again is None:
                     break
@@ -316,7 +325,7 @@ class Service:
                 self.figures.definition_error = error.message
 
     def _keep_last_good(self, project: Project, before: Project | None) -> Project:
-        kept = keep_last_good(project, before)
+        kept, self._published = keep_last_good(project, before), project
         for name, reason in kept.broken.items():
             log.error("%s is broken, its last good definition stays: %s", name, reason)
         self.figures.definition_error = " ".join(kept.broken.values())
