@@ -8,8 +8,8 @@ from typing import Any
 
 from segue.errors import SegueError
 from segue.log import LogStatus, open_log
-from segue.serving.endpoints import endpoints
-from segue.serving.webhooks import Webhooks, reader_of
+from segue.serving.subscriptions import subscriptions
+from segue.serving.webhooks import Webhooks
 from segue.settings import Settings
 from segue.store import lease_holder, open_store
 from segue.valkey import connect
@@ -37,10 +37,11 @@ class Receiver:
     """A webhook as it stands."""
 
     name: str
-    waiting: int  # transitions that it has not come to, of all segments
+    waiting: int  # transitions that it is to get and has not got
     dead_letters: int
     failing_since: datetime | None
     last_error: str
+    fault: str = ""  # why it cannot be called at all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,19 +93,17 @@ def look(settings: Settings) -> Vitals:
     try:
         status, log = store.status(), open_log(settings).status()
         kept = Webhooks(settings)
-        receivers = []
-        for one in endpoints(settings):
-            delivery = kept.state(one.name)
-            past = kept.outbox.committed(reader_of(one.name))
-            receivers.append(
-                Receiver(
-                    name=one.name,
-                    waiting=0 if past is None else kept.outbox.lag(past),
-                    dead_letters=kept.dead_count(one.name),
-                    failing_since=delivery.failing_since,
-                    last_error=delivery.last_error,
-                )
+        receivers = [
+            Receiver(
+                name=one.name,
+                waiting=one.waiting,
+                dead_letters=one.dead_letters,
+                failing_since=one.delivery.failing_since,
+                last_error=one.delivery.last_error,
+                fault=one.fault,
             )
+            for one in kept.standings(subscriptions(settings, kept.named()))
+        ]
         return Vitals(
             log=log,
             lease=lease_holder(connect(settings)),
@@ -205,8 +204,13 @@ def _of_log(log: LogStatus) -> list[Trouble]:
 def _of_receivers(receivers: Sequence[Receiver], as_of: datetime) -> list[Trouble]:
     found = []
     for one in receivers:
+        if one.fault:
+            title = f"Webhook {one.name} cannot be called"
+            found.append(Trouble(key=f"fault:{one.name}", title=title, detail=one.fault))
         if one.dead_letters:
-            detail = f"Last error: {one.last_error}\n`segue webhooks replay {one.name}` sends them again."
+            detail = (
+                f"`segue webhooks letters {one.name}` says why; `segue webhooks replay {one.name}` sends them again."
+            )
             title = f"Webhook {one.name} has {one.dead_letters:,} dead letter{'s' * (one.dead_letters > 1)}"
             size = float(one.dead_letters)
             found.append(Trouble(key=f"dead:{one.name}", title=title, detail=detail, size=size, is_certain=True))

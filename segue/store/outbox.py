@@ -45,7 +45,7 @@ class Outbox:
 
     def at(self, moment: datetime) -> str:
         """Where it stood at a time (aware), by the server's clock: what comes after it was told then or later."""
-        return min(self.newest(), _position(b"%d-0" % max(0, int(moment.timestamp() * 1000) - 1)))
+        return min(self.newest(), position_of(b"%d-0" % max(0, int(moment.timestamp() * 1000) - 1)))
 
     def committed(self, reader: str) -> str | None:
         """How far a reader has come; None: it was never here."""

@@ -1,5 +1,6 @@
 """Real time on the graph: observations, incidents, the audit."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from segue.realtime.audit import AuditReport, Difference
 from segue.settings import Settings
-from segue.store import Store, open_store
+from segue.store import Store, keys, open_store
 from segue.valkey import running
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -21,9 +22,16 @@ def store(installation: Any) -> Iterator[Store]:
     settings = Settings(home=installation.home, _env_file=None)  # type: ignore[call-arg]
     with running(settings):
         found = open_store(settings)
-        assert found.acquire("engine 7", ttl_seconds=600) is not None
-        found.note({"timers": 3, "definition_error": ""})
+        token = found.acquire("engine 7", ttl_seconds=600)
+        assert token is not None
+        found.note({"timers": 3, "definition_error": ""}, token=token)
         yield found
+        found.release(token)
+
+
+def say(store: Store, error: str) -> None:
+    """Have the engine say so."""
+    store._client.hset(keys.META, "status", json.dumps({"definition_error": error}))
 
 
 def tick(instance: dg.DagsterInstance, cursor: str | None = None) -> Any:
@@ -65,13 +73,13 @@ def test_real_time_is_observed_and_an_incident_is_told_once_and_its_end_once(ins
         assert seen["webhooks"]["dead letters"].value == 0
         assert tick(instance, first.cursor).asset_events == []
 
-        store.note({"definition_error": "power_users.sql, line 3: no such column"})
+        say(store, "power_users.sql, line 3: no such column")
         broken = tick(instance, first.cursor)
         assert broken.skip_message.startswith("A definition is broken")
         assert len(broken.asset_events) == 3
         again = tick(instance, broken.cursor)
         assert again.asset_events == []
-        store.note({"definition_error": ""})
+        say(store, "")
         mended = tick(instance, again.cursor)
         assert mended.skip_message == "all is well"
         tick(instance, mended.cursor)

@@ -70,8 +70,12 @@ class World:
         newest = self.log.status().newest
         until(lambda: self.store.position() == newest and self.store.as_of() is not None)
         mark = self.store.status().engine.get("mark", 0)
-        self.client.hset(keys.META, "status", json.dumps({"to_evaluate": 1, "mark": mark}))
+        self.say({"to_evaluate": 1, "mark": mark})
         until(lambda: self.store.status().engine.get("to_evaluate") == 0)
+
+    def say(self, status: dict[str, Any]) -> None:
+        """Have the engine seem to say something else of itself."""
+        self.client.hset(keys.META, "status", json.dumps(status))
 
     def plant(self, person: str, segments: tuple[str, ...] | None) -> None:
         """Have the store say something else of a person."""
@@ -242,7 +246,7 @@ def test_a_change_of_time_is_the_sweeps_until_its_bound(world: World) -> None:
 
     def at(moment: datetime) -> AuditReport:
         status = {**world.store.status().engine, "as_of": moment.isoformat()}
-        world.store.note(status)
+        world.say(status)
         return world.audit()
 
     found = at(midnight + timedelta(seconds=world.settings.sweep_seconds - 1))
@@ -255,7 +259,7 @@ def test_a_change_of_time_is_the_sweeps_until_its_bound(world: World) -> None:
 
 
 def test_nothing_is_compared_while_everybody_is_evaluated(world: World, settings: Settings) -> None:
-    world.store.note({"to_evaluate": 12})
+    world.say({"to_evaluate": 12})
     assert "12 are left" in world.audit().postponed
     with running(settings):
         assert "nobody yet" in audit(settings, world.project, judge).postponed
@@ -263,7 +267,7 @@ def test_nothing_is_compared_while_everybody_is_evaluated(world: World, settings
 
 def test_an_engine_that_does_not_answer_repairs_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.stop()
-    world.store.note({"to_evaluate": 0})
+    world.say({"to_evaluate": 0})
     report = audit_and_repair(world.settings, world.project, judge, wait_seconds=0.2)
     assert report.faults
     assert report.left == len(report.faults)

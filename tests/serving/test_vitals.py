@@ -32,6 +32,7 @@ CASES = {
     "landing_lag": with_lag("landing", 601),
     "log_full": replace(WELL, log=replace(LOG, bytes=1_601)),
     "dead:mail": replace(WELL, receivers=[replace(MAIL, dead_letters=2)]),
+    "fault:mail": replace(WELL, receivers=[replace(MAIL, fault="it has no address")]),
     "failing:mail": replace(WELL, receivers=[replace(MAIL, failing_since=NOON - timedelta(minutes=11))]),
 }
 
@@ -91,7 +92,8 @@ def test_a_look_finds_what_there_is(api: Served) -> None:
         kept.begin(name)
         api.apply(transitions=(entered(1),))
         kept.bury(name, entered(2), "the receiver answered 400")
-        api.store.note({"as_of": NOON.isoformat(), "timers": 4, "left_out": {"ranked": "looks at everyone"}})
+        said = {"as_of": NOON.isoformat(), "timers": 4, "left_out": {"ranked": "looks at everyone"}}
+        api.store.note(said, token=api.fence)
         seen = look(api.settings)
         assert (seen.people, seen.lease) == (2, "test")
         (receiver,) = seen.receivers
