@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import redis
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from orchestration.services import State, free_port, read_state
 from segue.settings import PROJECT_ROOT, Settings, child_environment
+from segue.store import keys
+from segue.valkey import connect
 
 #: What may be killed; "supervisor" is the process that starts the others, "everything" a power cut.
 VICTIMS = ("collector", "engine", "valkey", "webhooks", "landing", "api", "supervisor", "everything")
@@ -48,6 +51,7 @@ class Processes:
         self.settings = settings
         self.port = free_port("127.0.0.1", 0)
         self._boss: subprocess.Popen[bytes] | None = None
+        self._engine: subprocess.Popen[bytes] | None = None
         self._family: dict[int, psutil.Process] = {}
 
     def __enter__(self) -> "Processes":
@@ -78,6 +82,17 @@ class Processes:
                 env=child_environment(variables), cwd=PROJECT_ROOT, stderr=sink, start_new_session=True,
             )  # fmt: skip
 
+    def start_engine(self) -> None:
+        """One more, as by mistake."""
+        with (self.settings.home / "engine.log").open("ab") as sink:
+            self._engine = subprocess.Popen(
+                [str(Path(sys.executable).parent / "segue"), "engine"],
+                env=child_environment({"SEGUE_HOME": str(self.settings.home)}),
+                cwd=PROJECT_ROOT,
+                stderr=sink,
+                start_new_session=True,
+            )
+
     def state(self) -> dict[str, State]:
         """As the supervisor sees them; empty while there is none."""
         return dict(read_state(self.settings))
@@ -93,13 +108,12 @@ class Processes:
             self.start()
             return True
         if name == "supervisor":
-            family = self._everyone()
+            self._everyone()
             if self._boss is None or self._boss.poll() is not None:
                 return False
             self._boss.kill()
             self._boss.wait()
-            _wait_gone(family)  # the guard ends them
-            self.start()
+            self.start()  # at once: it has to wait for the guard to end the others
             return True
         pid = self._server() if name == "valkey" else self.state().get(name, State()).pid
         try:
@@ -112,6 +126,9 @@ class Processes:
     def power_cut(self) -> None:
         """kill -9 of everything at once."""
         family = self._everyone()
+        if self._engine is not None:
+            self._engine.kill()
+            self._engine.wait()
         if self._boss is not None:
             self._boss.kill()
         for member in family:
@@ -126,6 +143,9 @@ class Processes:
     def stop(self) -> int:
         """As Ctrl-C does; the exit code."""
         assert self._boss is not None
+        if self._engine is not None:
+            self._engine.terminate()
+            self._engine.wait(60)
         self._boss.send_signal(signal.SIGINT)
         return self._boss.wait(90)
 
@@ -263,8 +283,13 @@ class Receiver:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                pass  # a sender that was killed
+
+        self._server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
@@ -295,3 +320,32 @@ def kill_at_random(
 def tail(path: Path, lines: int = 15) -> str:
     """The end of a log, for whoever has to understand a failure."""
     return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
+
+
+def usurp(processes: Processes) -> int:
+    """Pause the engine until another one has taken over, and wake it: it must write no more, and end.
+
+    Returns:
+        How often the right to write has changed hands; the other one goes on as the engine of the home.
+    """
+    client = connect(processes.settings)
+
+    def is_at_work() -> bool:
+        pid = processes.state().get("engine", State()).pid
+        try:
+            holder: Any = client.get(keys.LEASE)
+        except redis.RedisError:
+            return False
+        return pid > 0 and holder is not None and holder.decode().endswith(f" engine {pid}")
+
+    wait_for(is_at_work, 120, "an engine that may write")
+    first = psutil.Process(processes.state()["engine"].pid)
+    token = int(client.get(keys.FENCE) or 0)  # type: ignore[arg-type]
+    first.suspend()
+    processes.start_engine()
+    wait_for(lambda: int(client.get(keys.FENCE) or 0) > token, 120, "the other engine to take over")  # type: ignore[arg-type]
+    before = client.hget(keys.META, "position")
+    wait_for(lambda: client.hget(keys.META, "position") != before, 120, "the other engine to write")
+    first.resume()
+    wait_for(lambda: not _is_alive(first), 60, "the first engine to end")
+    return int(client.get(keys.FENCE) or 0) - token  # type: ignore[arg-type]

@@ -2,7 +2,8 @@
 
 `segue realtime` runs on a home of its own: collector, event log, engine, landing writer, API, webhooks. Segment's and
 RudderStack's Python clients send; every few seconds a process is killed, the supervisor too, and now and then
-everything at once, as when the power fails. Afterwards, of what the clients saw acknowledged:
+everything at once, as when the power fails. At last the engine is paused until another one, started by mistake, takes
+over, and woken again. Afterwards, of what the clients saw acknowledged:
 
 * each event is in `raw.events` exactly once, and nothing else is;
 * memberships in the serving store are those of an evaluation from nothing, for everyone, as of the same time;
@@ -24,16 +25,16 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from pathlib import Path
 
-from benchmarks._crash import VICTIMS, Clients, Processes, Receiver, Sent, kill_at_random, tail, wait_for
+from benchmarks._crash import VICTIMS, Clients, Processes, Receiver, Sent, kill_at_random, tail, usurp, wait_for
 from benchmarks._report import report
 from benchmarks._truth import evaluator, members_at
-from segue.clock import system_time
+from segue.clock import parse_as_of, system_time
 from segue.collector import create_key
 from segue.errors import SegueError
 from segue.events import accounting, ingest
 from segue.log import open_log
-from segue.models import prepare
-from segue.serving import Endpoint, Webhooks, add_endpoint
+from segue.models import Project, prepare
+from segue.serving import Endpoint, add_endpoint
 from segue.settings import Settings
 from segue.store import Transition, open_store
 from segue.valkey import running
@@ -64,12 +65,18 @@ class Verdict:
 
 
 def run(
-    home: Path, *, seconds: float, pause: tuple[float, float], victims: Sequence[str], a_second: float, seed: int,
-    dbt_project: Path | None = None,
-) -> tuple[Verdict, dict[str, int], int, int]:  # fmt: skip
-    """Send, kill, let it settle, and judge. Returns the verdict, kills by name, events, transitions."""
-    more = {"dbt_project": dbt_project} if dbt_project else {}
-    settings = Settings(home=home, settle_seconds=0, _env_file=None, **more)  # type: ignore[call-arg, arg-type]
+    home: Path, *, seconds: float, pause: tuple[float, float], victims: Sequence[str], a_second: float, seed: int
+) -> tuple[Verdict, dict[str, int], int, int]:
+    """Send, kill, let it settle, and judge.
+
+    Args:
+        seconds: how long one process after the other is killed, with a random `pause` in between.
+        a_second: events that are sent.
+
+    Returns:
+        The verdict, kills by name, events sent, transitions told.
+    """
+    settings = Settings(home=home, settle_seconds=0, _env_file=None)  # type: ignore[call-arg]
     project = prepare(settings)
     key = create_key(settings, "shop", as_of=system_time())
     receiver = Receiver(_SECRET)
@@ -81,6 +88,8 @@ def run(
             people = max(20, int(a_second * seconds / 12))
             clients = Clients(processes.url, key, people=people, a_second=a_second, seed=seed)
             kills = kill_at_random(processes, seconds=seconds, pause=pause, victims=tuple(victims), seed=seed)
+            usurp(processes)
+            kills["paused engine"] = 1
             sent = clients.finish()
             print(f"{time.strftime('%H:%M:%S')} {len(sent.ids)} events were sent; it settles", flush=True)
             _settle(settings, processes)
@@ -102,7 +111,7 @@ def _has_begun(settings: Settings) -> bool:
 
 def _settle(settings: Settings, processes: Processes) -> None:
     """Until everyone is up, has read all, and has nothing to do."""
-    log, store, hooks = open_log(settings), open_store(settings), Webhooks(settings)
+    log, store = open_log(settings), open_store(settings)
     quiet_since = 0.0
 
     def is_quiet() -> bool:
@@ -113,7 +122,7 @@ def _settle(settings: Settings, processes: Processes) -> None:
                 processes.is_up()
                 and all(lag.entries == 0 for lag in log.status().lags.values())
                 and engine.get("waiting") == engine.get("to_evaluate") == 0
-                and hooks.waiting(_HOOK) == 0
+                and store.outbox.committed(f"webhook:{_HOOK}") == store.outbox.newest()
             ):
                 quiet_since = quiet_since or time.monotonic()
                 return time.monotonic() - quiet_since > 3
@@ -123,14 +132,14 @@ def _settle(settings: Settings, processes: Processes) -> None:
     wait_for(is_quiet, 180, "everything to be read, evaluated and told")
 
 
-def judge(settings: Settings, project, sent: Sent, receiver: Receiver) -> tuple[Verdict, int]:  # type: ignore[no-untyped-def]
+def judge(settings: Settings, project: Project, sent: Sent, receiver: Receiver) -> tuple[Verdict, int]:
     """Look at what is there, with everything stopped. Returns the verdict and how many transitions there were."""
     with running(settings):
         store = open_store(settings)
         mine = {person: tuple(sorted(since)) for person, since in store.memberships() if since}
         outbox = [row.transition for row in store.outbox.read("", limit=10_000_000)]
-        moments = [store.as_of(), _time(store.status().engine.get("as_of"))]
-    as_of = max(m for m in moments if m is not None)
+        said = parse_as_of(store.status().engine["as_of"])
+        as_of = max(said, store.as_of() or said)
     warehouse = Warehouse(settings)
     ingest(warehouse, as_of=system_time())
     with warehouse.read() as con:
@@ -197,12 +206,6 @@ def delivery_faults(outbox: Sequence[Transition], arrived: Sequence[tuple[str, s
         else:
             last[t.person_id] = at
     return missing, len(reordered)
-
-
-def _time(text: str | None):  # type: ignore[no-untyped-def]
-    from segue.clock import parse_as_of
-
-    return parse_as_of(text) if text else None
 
 
 def main() -> None:

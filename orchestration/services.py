@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 from rich.console import Console
 
 from orchestration.processes import Guard, end_with_parent, guarding, has_ended, start, stop_on_signals
@@ -156,10 +157,32 @@ def owning(settings: Settings) -> Iterator[None]:
             raise SegueError(
                 f"the real time of {settings.home} runs already", fix="`segue realtime status` shows it"
             ) from None
+        _await_leftovers(settings)
         try:
             yield
         finally:
             (folder / "state.json").unlink(missing_ok=True)
+
+
+def _await_leftovers(settings: Settings) -> None:
+    """Until the processes of a supervisor that was killed are gone: its guard ends them, and their ports are ours."""
+    try:
+        found = json.loads((_folder(settings) / "state.json").read_text())
+        pids = [int(state["pid"]) for state in found.values()]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return
+    deadline = time.monotonic() + 2 * _STOP_SECONDS
+    while any(_is_service(pid, settings) for pid in pids if pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def _is_service(pid: int, settings: Settings) -> bool:
+    try:
+        words = psutil.Process(pid).cmdline()
+    except psutil.Error:
+        return False
+    # The number may be somebody else's by now.
+    return any("segue.cli" in word or str(settings.home) in word for word in words)
 
 
 def is_owned(settings: Settings) -> bool:

@@ -19,7 +19,7 @@ from segue.events import accounting, ingest
 PROGRAM = """
 import importlib, os, signal, sys
 from datetime import UTC, datetime
-from segue.events.loader import Loader
+from segue.events.loader import Loader, Tally
 from segue.settings import load_settings
 from segue.warehouse import Warehouse
 
@@ -47,6 +47,16 @@ if where == "before the ledger":
     around(module._Run, "_write_ledger", before=True)
 if where == "after the ledger":
     around(module._Run, "_write_ledger", before=False)
+if where == "the ledger before the events":  # unsafe
+    begin = module._Run._begin
+    def early(self):
+        begin(self)
+        if not self._con.execute("select count(*) from raw.loads").fetchone()[0]:
+            self._write_ledger(self._waiting, [self._report(index, Tally()) for index in self._waiting])
+            self._con.execute("commit")
+            begin(self)
+    module._Run._begin = early
+    around(Loader, "_stream", before=False)
 progress = die if where == "after the commit" else None
 print("started", flush=True)
 module.ingest(Warehouse(load_settings(settle_seconds=0)), as_of=datetime(2026, 3, 1, tzinfo=UTC), progress=progress)
@@ -97,6 +107,20 @@ def test_killed_between_two_writes_nothing_is_lost_or_doubled(
     report = ingest(warehouse, as_of=as_of)
     assert report.loaded == (0 if committed else events)
     _check(warehouse, query, lines, events)
+
+
+def test_a_ledger_that_is_written_before_the_events_is_caught(
+    warehouse, settings, message, write, query, as_of
+) -> None:
+    lines, events = _fill(write, message, files=3, per_file=50)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "the ledger before the events"],
+        env=_environment(settings.home), capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert ingest(warehouse, as_of=as_of).loaded == 0
+    with pytest.raises(AssertionError):
+        _check(warehouse, query, lines, events)
 
 
 def test_killed_at_random_moments_each_file_is_read_once(

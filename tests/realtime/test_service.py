@@ -175,3 +175,31 @@ def test_what_reaches_the_warehouse_without_the_log_is_noticed(home: Settings, m
     until(lambda: bool(store.state.memberships()))
     running.stop()
     assert running.error is None
+
+
+def test_an_engine_that_dies_in_its_first_fill_tells_of_nobody_who_was_there_before(
+    home: Settings, hard_project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segue.realtime.service._PIECE_ROWS", 20)
+    fill_warehouse(home, raw_events([m for batch in messages() for m in batch]))
+    log, store = FakeLog(), FakeStore()
+    now = [START + timedelta(minutes=1)]
+    store.die_after = 2
+    running = Running(home, log, store, lambda: now[0])
+    until(lambda: running.error is not None)
+    assert isinstance(running.error, Died)
+    found = store.state.memberships()
+    assert found, "some are in"
+    store.holder = None
+    now[0] += timedelta(hours=25)
+    running = Running(home, log, store, lambda: now[0])
+    until(lambda: store.filled)
+    running.stop()
+    assert running.error is None
+    truth = Truth(hard_project, raw_events([m for batch in messages() for m in batch]), until=now[0])
+    assert store.state.memberships() == truth.at(now[0])
+    truth.close()
+    told = [t for t in store.state.told if t.cause != "load"]
+    # Whom the first engine had put in is told of as of anybody; the others were found a day later.
+    assert {t.person_id for t in told} <= set(found)
+    assert any(t.change == "exited" and t.segment == "active_last_24h" for t in told)

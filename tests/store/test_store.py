@@ -2,16 +2,20 @@
 
 import asyncio
 import json
+import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import redis
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from segue.clock import system_time
 from segue.settings import Settings
-from segue.store import PersonState, StaleError, Store, Transition, Update, open_store
+from segue.store import PersonState, StaleError, Store, Transition, Update, ValkeyError, open_store
 from segue.valkey import connect
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -114,6 +118,56 @@ def test_of_two_engines_one_writes_and_the_other_takes_over(store: Store, settin
     with pytest.raises(StaleError):
         store.apply(update(), token=first, expected="", position="1")
     other.apply(update(), token=second, expected="", position="1")
+
+
+def test_an_update_that_comes_again_because_its_answer_was_lost_is_applied_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = start(store)
+    change = update(state("p_1", ("a",)), transitions=[told("p_1", "a")])
+    real = store._apply
+
+    def lose(**words: Any) -> None:
+        real(**words)
+        raise redis.ConnectionError("reset by peer")
+
+    for position in ("", "1"):  # one that leaves the position as it was, and one that moves it
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "_apply", lose)
+            with pytest.raises(ValkeyError):
+                store.apply(change, token=token, expected="", position=position)
+        store.apply(change, token=token, expected="", position=position)
+        assert store.position() == position
+        assert len(store.outbox.read("", limit=9)) == 1 + (position == "1")
+        change = replace(change, people=[state("p_1", ("b",))])
+    with pytest.raises(StaleError):
+        store.apply(change, token=token, expected="", position="2")
+
+
+def test_a_stale_engine_does_not_even_say_how_it_is(store: Store, settings: Settings) -> None:
+    old = start(store)
+    store.note({"waiting": 1}, token=old)
+    connect(settings).delete("segue:{store}:lease")
+    new = open_store(settings).acquire("two", ttl_seconds=60)
+    assert new is not None
+    store.note({"waiting": 2}, token=old)
+    store.set_filled(token=old)
+    assert store.status().engine == {"waiting": 1}
+    assert not store.is_filled()
+    store.set_filled(token=new)
+    assert store.is_filled()
+
+
+def test_the_outbox_knows_where_it_stood(store: Store) -> None:
+    token = start(store)
+    store.apply(update(transitions=[told("p_1", "a")]), token=token, expected="", position="1")
+    time.sleep(0.01)
+    moment = system_time()
+    time.sleep(0.01)
+    store.apply(update(transitions=[told("p_2", "a")]), token=token, expected="1", position="2")
+    after = store.outbox.at(moment)
+    assert [row.transition.person_id for row in store.outbox.read(after, limit=9)] == ["p_2"]
+    assert store.outbox.at(moment + timedelta(days=1)) == store.outbox.newest(), "whatever a clock says"
 
 
 def test_a_merged_id_leads_to_the_one_it_became_for_ever(store: Store) -> None:
