@@ -113,15 +113,15 @@ def audit(settings: Settings, project: Project, judge: Judge) -> AuditReport:
             position=snapshot.position,
             load_id=int(snapshot.engine.get("load_id", -1)),
         )
-        row = con.execute(f"select count(*) from ({known.query(con)})").fetchone()
+        landed, not_landed = known.counts(con)
         report = AuditReport(
             as_of=as_of,
             position=snapshot.position,
             segments=tuple(sorted(names)),
             not_compared=not_compared,
             membership_count=sum(map(len, served.values())),
-            in_warehouse=(int(row[0]) if row else 0) - known.extra.num_rows,
-            not_landed=known.extra.num_rows,
+            in_warehouse=landed,
+            not_landed=not_landed,
             not_read=len(known.left_out),
         )
         comparison = _Comparison(settings, project, con, segments, names, as_of, known)

@@ -44,6 +44,11 @@ class Known:
         """The same with what the engine may have heard of besides: files and loads that it notices in a while."""
         return self._query(con, counted="true", more=_once([t for t in (self.extra, self.later) if t.num_rows]))
 
+    def counts(self, con: Connection) -> tuple[int, int]:
+        """How many of those messages the warehouse has, and how many it does not have yet."""
+        landed = _count(con, self._query(con, counted=self._counted(con), more=_once([])))
+        return landed, _count(con, self.query(con)) - landed
+
     @property
     def is_all_landed(self) -> bool:
         """Whether the warehouse has the same messages, as far as they came by the log."""
@@ -136,6 +141,11 @@ def _positions(name: str) -> tuple[Position, Position] | None:
         return None
     first, _, last = path.name.partition(".")[0].partition("_")
     return (first, last) if last else None
+
+
+def _count(con: Connection, query: str) -> int:
+    row = con.execute(f"select count(*) from ({query})").fetchone()
+    return int(row[0]) if row else 0
 
 
 def _hashes(tables: list[pa.Table]) -> pa.Array:

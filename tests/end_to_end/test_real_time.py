@@ -139,7 +139,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 def test_an_event_changes_segments_reaches_the_subscriber_and_the_warehouse_agrees(live: Live) -> None:
     live.client.identify("ada", {"email": "ada@example.com"})
-    live.client.track("ada", "Premium Feature Used")
+    live.client.track("ada", "Premium Feature Used", {"feature": "export"})
     live.client.flush()
     wait_for(lambda: "feature_used_recently" in live.segments("ada"))
     assert {"active_last_24h", "weekly_sessions_low"} <= live.segments("ada@example.com")
@@ -162,7 +162,7 @@ def test_an_event_changes_segments_reaches_the_subscriber_and_the_warehouse_agre
 
 def test_an_edited_definition_is_taken_up_and_a_broken_one_is_not(live: Live) -> None:
     pid = read_state(live.settings)["engine"].pid
-    live.client.track("bob", "Signed In")
+    live.client.track("bob", "Signed In", {"method": "email"})
     live.client.flush()
     wait_for(lambda: live.segments("bob"))
     rule = "select person_id, 'signed in' as reason from {{{{ ref('person_features') }}}} where {}\n"
@@ -175,7 +175,7 @@ def test_an_edited_definition_is_taken_up_and_a_broken_one_is_not(live: Live) ->
     wait_for(lambda: "no_such_column" in live.engine()["definition_error"])
     assert "signed_in" in live.segments("bob")
     # It is not frozen: the last good definition goes on.
-    live.client.track("eve", "Signed In")
+    live.client.track("eve", "Signed In", {"method": "email"})
     live.client.flush()
     wait_for(lambda: "signed_in" in live.segments("eve"))
     assert "signed_in" in live.engine()["definitions"]
