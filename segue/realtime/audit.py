@@ -19,7 +19,7 @@ from segue.models import Evaluator, Project
 from segue.models.check import empty_lake
 from segue.models.person_local import is_population
 from segue.models.project import quote
-from segue.realtime.known import Known, known_messages
+from segue.realtime.known import Known, events_of, known_messages
 from segue.realtime.start import Judge, digest
 from segue.segments import Segment, definitions, ensure_tables, record
 from segue.settings import Settings
@@ -113,14 +113,14 @@ def audit(settings: Settings, project: Project, judge: Judge) -> AuditReport:
             position=snapshot.position,
             load_id=int(snapshot.engine.get("load_id", -1)),
         )
-        landed, not_landed = known.counts(con)
+        in_warehouse, not_landed = known.counts(con)
         report = AuditReport(
             as_of=as_of,
             position=snapshot.position,
             segments=tuple(sorted(names)),
             not_compared=not_compared,
             membership_count=sum(map(len, served.values())),
-            in_warehouse=landed,
+            in_warehouse=in_warehouse,
             not_landed=not_landed,
             not_read=len(known.left_out),
         )
@@ -130,7 +130,7 @@ def audit(settings: Settings, project: Project, judge: Judge) -> AuditReport:
             wrong = _pairs(served) ^ _pairs(right.members)
             found = comparison.explain(wrong, served, right, snapshot, store.merged_among, evaluator)
         if not known.is_all_landed:
-            with comparison.evaluator("select * from raw.events") as evaluator:
+            with comparison.evaluator(f"select * from {events_of(con)}") as evaluator:
                 landed = comparison.at(evaluator, as_of).members
             behind = (_pairs(served) ^ _pairs(landed)) - wrong
             found |= dict.fromkeys(behind, "not_landed")
@@ -324,7 +324,7 @@ class _Comparison:
         return frozenset(person for (person,) in rows.fetchall())
 
     def _has_more(self) -> bool:
-        row = self._con.execute("select coalesce(max(load_id), -1) from raw.events").fetchone()
+        row = self._con.execute(f"select coalesce(max(load_id), -1) from {events_of(self._con)}").fetchone()
         return bool(self._known.later.num_rows) or (row is not None and int(row[0]) > self._known.load_id)
 
     def _widest(self) -> frozenset[Pair]:

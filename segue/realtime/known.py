@@ -18,6 +18,8 @@ from segue.errors import BadInputError
 from segue.events import COLLECTED, pending_files
 from segue.events.streams import open_stream
 from segue.log import Log, Position
+from segue.models.project import quote
+from segue.models.tables import TABLES
 from segue.realtime.start import Judge, chunks
 from segue.settings import Settings
 from segue.warehouse import Connection, has_table
@@ -66,7 +68,7 @@ class Known:
     def _query(self, con: Connection, *, counted: str, more: pa.Table) -> str:
         con.register("left_out_events", pa.table({_HASH: self.left_out}))
         later = f"load_id > {self.load_id:d} and message_hash in (select {_HASH} from left_out_events)"
-        query = f"select * from raw.events where ({counted}) and not ({later})"
+        query = f"select * from {events_of(con)} where ({counted}) and not ({later})"
         if not more.num_rows:
             return query
         con.register("more_events", more)
@@ -117,6 +119,14 @@ def known_messages(
         left_out=left_out,
         later=_once(_without(later, told_before)),
     )
+
+
+def events_of(con: Connection) -> str:
+    """`raw.events`, or before the first ingest a relation without rows."""
+    if has_table(con, "raw", "events"):
+        return "raw.events"
+    columns = ", ".join(f"null::{kind} as {quote(name)}" for name, kind in TABLES["raw.events"].items())
+    return f"(select {columns} where false)"
 
 
 def _entries(event_log: Log, after: Position, until: Position | None) -> Iterator[bytes]:

@@ -49,10 +49,21 @@ def test_each_message_counts_by_how_it_came_and_not_by_where_it_is(settings: Set
         known = known_messages(con, settings, log, judge, position=position, load_id=load)
         rows = con.execute(f"select message_id from ({known.query(con)}) order by all").fetchall()
         widest = con.execute(f"select message_id from ({known.widest(con)}) order by all").fetchall()
+        assert known.counts(con) == (2, 5)
     assert [int(m[1:]) for (m,) in rows] == sorted([100, 0, 1, 2, 3, 4, 5], key=str)
     assert [int(m[1:]) for (m,) in widest] == sorted([100, 0, 1, 2, 3, 4, 5, 200, 300], key=str)
     assert len(known.left_out) == 4
     assert not known.is_all_landed
+
+
+def test_before_the_first_ingest_there_is_only_the_log(settings: Settings) -> None:
+    log = FakeLog()
+    log.put([message(1)])
+    log.put([message(2)])
+    with Warehouse(settings).read() as con:
+        known = known_messages(con, settings, log, judge, position="000001", load_id=-1)
+        assert con.execute(f"select message_id from ({known.query(con)})").fetchall() == [("m1",)]
+        assert known.counts(con) == (0, 1)
 
 
 def test_nothing_is_left_out_when_all_was_read_and_landed(settings: Settings) -> None:
