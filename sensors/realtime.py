@@ -23,7 +23,6 @@ _ASSETS = {"log": LOG, "memberships": SERVED, "webhooks": WEBHOOKS}
     name="realtime",
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    asset_selection=dg.AssetSelection.assets(LOG, SERVED, WEBHOOKS),
     description="Notes the log, the engine and the webhooks on the graph; announces lag, dead letters, a dead engine "
     "and broken definitions, and when they are over.",
 )
