@@ -20,6 +20,9 @@ from segue.warehouse import Connection
 _SEGMENTS = [dg.AssetKey(model.relation.split(".")) for model in PROJECT.segments]
 _COMMON: dict[str, Any] = {"group_name": "segments", "kinds": {"python", "duckdb"}, "owners": ["team:data"]}
 
+#: Changes when a segment comes, goes or gets another name: one that is gone has no asset whose edit would say so.
+_DEFINED = dbt.digest(sorted([*(m.name for m in PROJECT.segments), *(b.name for b in PROJECT.broken)]))
+
 
 @dg.multi_asset(
     name="memberships",
@@ -29,6 +32,7 @@ _COMMON: dict[str, Any] = {"group_name": "segments", "kinds": {"python", "duckdb
             deps=[*_SEGMENTS, ["identity", "merges"]],
             description="Every change, kept for ever: a person entered, left, or was merged into another.",
             automation_condition=REFRESH_WITH_WHAT_IS_THERE,
+            code_version=_DEFINED,
             **_COMMON,
         ),
         dg.AssetSpec(
@@ -36,6 +40,7 @@ _COMMON: dict[str, Any] = {"group_name": "segments", "kinds": {"python", "duckdb
             deps=[*_SEGMENTS, ["identity", "merges"]],
             description="Each stay of a person in a segment, from when to when; the fold of the transitions.",
             automation_condition=REFRESH_WITH_WHAT_IS_THERE,
+            code_version=_DEFINED,
             **_COMMON,
         ),
     ],

@@ -96,8 +96,12 @@ class Translator(DagsterDbtTranslator):
 
 def code_version(model: Model) -> str:
     """Changes when the model would build something else by its own text; not when an upstream model changes."""
-    text = json.dumps([model.compiled_sql, model.materialized, model.meta.get("segue")], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return digest([model.compiled_sql, model.materialized, model.meta.get("segue")])
+
+
+def digest(value: object) -> str:
+    """A short text that changes when the value does; of what JSON can hold."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def folder_of(props: Mapping[str, Any]) -> str:

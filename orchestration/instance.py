@@ -6,49 +6,36 @@ from pathlib import Path
 import dagster as dg
 import psutil
 
-from orchestration.turns import turn
-from segue.settings import Settings
+from orchestration.turns import cannot_write, turn
+from segue.settings import PROJECT_ROOT, Settings
 
 #: Tag of runs that `segue refresh` executes in its own process.
 PROCESS_TAG = "segue/process"
 
 _HEADER = "# Written by Segue at each start. To keep a file of your own, remove this line.\n"
 
-_CONFIG = """\
-telemetry:
-  enabled: false
-# No invitation to a newsletter over the first page.
-nux:
-  enabled: false
-concurrency:
-  # One run at a time: the warehouse has one writer, and a run must not build another run's inputs.
-  runs:
-    max_concurrent_runs: 1
-  pools:
-    granularity: run
-    default_limit: 1
-run_monitoring:
-  enabled: true
-  poll_interval_seconds: 30
-retention:
-  schedule:
-    purge_after_days: {skipped: 7, success: 90, failure: 90}
-  sensor:
-    purge_after_days: {skipped: 1, success: 30, failure: 30}
-  auto_materialize:
-    purge_after_days: {skipped: 1, success: 30, failure: 30}
-"""
+#: The settings of the instance; `dagster dev` from the root reads them itself when DAGSTER_HOME is not set.
+_CONFIG = PROJECT_ROOT / "dagster.yaml"
 
 
 def prepare_home(settings: Settings) -> Path:
     """DAGSTER_HOME of the installation: made if need be, its `dagster.yaml` written, the variable set.
 
     A `dagster.yaml` without our header is somebody's own (PostgreSQL storage, say) and stays as it is.
+
+    Raises:
+        BadSettingError: when the home cannot be written.
     """
-    home = settings.home / "dagster"
+    try:
+        return _prepare(settings.home / "dagster")
+    except OSError as error:
+        raise cannot_write(settings.home, error) from error
+
+
+def _prepare(home: Path) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     config = home / "dagster.yaml"
-    text = _HEADER + _CONFIG
+    text = _HEADER + _CONFIG.read_text()
     if not config.exists() or (config.read_text() != text and config.read_text().startswith(_HEADER)):
         # Renamed into place: another process may be reading it.
         draft = config.with_suffix(f".{os.getpid()}")

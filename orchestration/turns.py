@@ -6,12 +6,29 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from segue.errors import BadSettingError
+
+
+def cannot_write(folder: Path, error: OSError) -> BadSettingError:
+    """Why a folder of the home is of no use, and what to do."""
+    return BadSettingError(
+        f"{folder} cannot be written: {error.strerror}",
+        fix="check its permissions and that its disk has space, or set SEGUE_HOME to another folder",
+    )
+
 
 @contextmanager
 def turn(path: Path, say: Callable[[str], object] = print) -> Iterator[None]:
-    """Hold the lock file for the block; say once when somebody else has it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Hold the lock file for the block; say once when somebody else has it.
+
+    Raises:
+        BadSettingError: when the folder of the lock file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise cannot_write(path.parent, error) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

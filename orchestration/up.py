@@ -34,8 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     stop_on_signals()
     end_with_parent()
+    from orchestration.instance import prepare_home
+
     try:
         settings = load_settings()
+        prepare_home(settings)  # a home that cannot be written is told before anything is started
         with realtime(settings) as beside, serving(settings, port=options.port) as (url, program):
             announce(url, beside)
             wait(program, beside)

@@ -18,7 +18,9 @@ def register(root: typer.Typer) -> None:
 
 
 def ingest(
-    paths: Annotated[list[Path] | None, typer.Argument(help="Files or folders. Default: the landing zone.")] = None,
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Files or folders. Default: the landing zone.", readable=False)
+    ] = None,
     source: Annotated[
         str | None, typer.Option(help="Where these events come from; stands in raw.events.source.")
     ] = None,
@@ -37,8 +39,12 @@ def ingest(
 
 
 def import_events(
-    file: Annotated[Path, typer.Argument(help="A table of events: CSV, NDJSON or Parquet, also packed.")],
-    mapping: Annotated[Path, typer.Option("--mapping", "-m", help="YAML: which column is which field.")],
+    file: Annotated[
+        Path, typer.Argument(help="A table of events: CSV, NDJSON or Parquet, also packed.", readable=False)
+    ],
+    mapping: Annotated[
+        Path, typer.Option("--mapping", "-m", help="YAML: which column is which field.", readable=False)
+    ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the first messages and write nothing.")] = False,
     as_of: AsOf = None,
 ) -> None:

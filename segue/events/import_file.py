@@ -20,7 +20,7 @@ from segue.events.ingest import FileReport, IngestReport, Job, run_jobs
 from segue.events.landing import look
 from segue.events.mapping import FieldMapping
 from segue.events.spec import quote
-from segue.events.streams import BlockStream
+from segue.events.streams import BlockStream, check_whole
 from segue.settings import Settings
 from segue.warehouse import Warehouse
 
@@ -66,6 +66,7 @@ def import_file(
     """
     full = path.expanduser().absolute()
     file = look(full, f"import:{full}")
+    check_whole(full)
     contracts = load_contracts(warehouse.settings.dbt_project / "contracts")
     with _Table(full, mapping, warehouse.settings) as table:  # wrong columns are told before anything is locked
         table.check()
@@ -93,7 +94,9 @@ def preview(path: Path, mapping: FieldMapping, settings: Settings, *, count: int
     Raises:
         BadInputError: as `import_file`.
     """
-    with _Table(path.expanduser().absolute(), mapping, settings) as table:
+    full = path.expanduser().absolute()
+    check_whole(full)
+    with _Table(full, mapping, settings) as table:
         table.check()
         table.number()
         messages = tuple(line for (line,) in table.messages(limit=count).fetchall())
@@ -137,6 +140,8 @@ class _Table:
     def _open(self) -> None:
         with self._path.open("rb"):  # for a plain message when there is no permission
             pass
+        if self._path.stat().st_size == 0:
+            raise BadInputError(f"{self._path} is empty", fix="a table needs at least a line with its columns")
         file = quote(str(self._path))
         suffixes = [suffix.lower() for suffix in self._path.suffixes]
         if ".parquet" in suffixes:
@@ -292,9 +297,13 @@ class _Table:
                 f"{self._path} is not UTF-8: {text.splitlines()[0]}",
                 fix="iconv -f WINDOWS-1252 -t UTF-8 on it, if that is its encoding",
             )
-        lines = [line for line in text.splitlines() if line.strip()]
+        said = text.partition("\n\nLINE ")[0]
+        lines = [line for line in said.splitlines() if line.strip()]
         return BadInputError(
-            f"{self._path} cannot be read as a table: {' '.join(lines[:4])}", fix="mend the line that is named"
+            f"{self._path} cannot be read as a table: {' '.join(lines[:4])}",
+            fix="mend the line that is named"
+            if " line" in said.lower()
+            else "write it again as CSV, NDJSON or Parquet",
         )
 
 

@@ -4,6 +4,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -137,9 +138,14 @@ def settled(files: Sequence[EventFile], *, as_of: datetime, seconds: float) -> t
 
 
 def _walk(folder: Path, zone: Path) -> tuple[EventFile, ...]:
-    found = []
+    found: list[EventFile] = []
     for parent, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith((".", "_"))]
+        # A folder that we may not look into counts as a file that cannot be read: it is told, and tried again.
+        for closed in [name for name in folders if not os.access(Path(parent, name), os.R_OK | os.X_OK)]:
+            folders.remove(closed)
+            with suppress(BadInputError):
+                found.append(look(Path(parent, closed), _name(Path(parent, closed), zone)))
         for name in names:
             # `_SUCCESS` and the like are notes of the program that wrote the folder.
             if name.startswith((".", "_")) or name.lower().endswith(_UNFINISHED):

@@ -11,10 +11,14 @@ import zstandard
 from segue.errors import BadInputError
 
 _BLOCK = 1 << 18
+#: Bytes at the start that tell what a file is.
+_START = 8
 #: Small, since a damaged block gives nothing and a good one may grow a thousandfold.
 _ZSTD_BLOCK = 1 << 14
 _MOST_PER_BLOCK = 1 << 22
 
+_GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
 _ENCODINGS = (
     (b"\xff\xfe\x00\x00", "UTF-32"),
     (b"\x00\x00\xfe\xff", "UTF-32"),
@@ -91,27 +95,65 @@ def open_stream(path: Path) -> Stream:
     """
     try:
         with path.open("rb") as file:
-            start = file.read(8)
+            start = file.read(_START)
     except FileNotFoundError:
         raise BadInputError(f"{path} does not exist", fix="check the path") from None
     except PermissionError:
-        raise BadInputError(f"{path}: no permission to read it", fix=f"chmod +r {path}, or run as its owner") from None
+        mode = "+rx" if path.is_dir() else "+r"
+        raise BadInputError(
+            f"{path}: no permission to read it", fix=f"chmod {mode} {path}, or run as its owner"
+        ) from None
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror}", fix="check the disk it lies on") from None
-    for mark, encoding in _ENCODINGS:
-        if start.startswith(mark):
-            raise BadInputError(
-                f"{path} is {encoding} text, events are read as UTF-8",
-                fix=f"iconv -f {encoding} -t UTF-8 {path.name} > fixed.ndjson",
-            )
+    if (encoding := _encoding(start)) is not None:
+        raise BadInputError(
+            f"{path} is {encoding} text, events are read as UTF-8",
+            fix=f"iconv -f {encoding} -t UTF-8 {path.name} > fixed{path.suffix}",
+        )
     if start.startswith(b"PAR1"):
         return BlockStream().feed(parquet_lines(path))
     stream = BlockStream()
-    if start.startswith(b"\x1f\x8b"):
+    if start.startswith(_GZIP):
         return stream.feed(_gunzip(path, stream))
-    if start.startswith(b"\x28\xb5\x2f\xfd"):
+    if start.startswith(_ZSTD):
         return stream.feed(_unzstd(path, stream))
     return PlainStream(path, len(_UTF8_MARK) if start.startswith(_UTF8_MARK) else 0)
+
+
+def check_whole(path: Path) -> None:
+    """Read a file to its end, for readers that take what they get of a packed file that breaks off.
+
+    Raises:
+        BadInputError: when it cannot be read at all, breaks off or is corrupt; names the line and the fix.
+    """
+    stream = open_stream(path)
+    with path.open("rb") as file:
+        is_packed = file.read(_START).startswith((_GZIP, _ZSTD))
+    if not is_packed:  # whatever is there is all
+        stream.close()
+        return
+    buffer = memoryview(bytearray(_BLOCK))
+    line = 1
+    while count := stream.readinto(buffer):
+        line += buffer[:count].tobytes().count(b"\n")
+    if stream.damage is not None:
+        raise BadInputError(
+            f"{path}, line {line}: {stream.damage}",
+            fix="get the whole file again; nothing of it was read",
+        )
+
+
+def _encoding(start: bytes) -> str | None:
+    """An encoding that is not UTF-8, by its mark, or by the zeros that it puts beside each letter."""
+    for mark, encoding in _ENCODINGS:
+        if start.startswith(mark):
+            return encoding
+    even, odd = start[::2], start[1::2]
+    if len(start) == _START and not any(odd) and all(even):
+        return "UTF-16LE"
+    if len(start) == _START and not any(even) and all(odd):
+        return "UTF-16BE"
+    return None
 
 
 def _gunzip(path: Path, stream: BlockStream) -> Iterator[bytes]:
@@ -196,5 +238,10 @@ def parquet_lines(path: Path) -> Iterator[bytes]:
                 yield "".join(f"{line}\n" for (line,) in rows).encode()
         except duckdb.Error as error:
             raise BadInputError(
-                f"{path} is not a whole Parquet file: {error}", fix="write it again, or remove it"
+                f"{path} is not a whole Parquet file: {_first_lines(error)}", fix="write it again, or remove it"
             ) from None
+
+
+def _first_lines(error: duckdb.Error) -> str:
+    """What DuckDB says, without the query that it said it about."""
+    return " ".join(str(error).partition("\n\nLINE ")[0].split())

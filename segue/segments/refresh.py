@@ -52,7 +52,7 @@ def refresh_memberships(
     """Record the segment tables that dbt has built as of `as_of`. To be called inside a transaction.
 
     A segment that is broken, has unusable meta, was never built or is named in `failed` is left as it was. A segment
-    whose definition is gone closes: its members exit with the cause `definition removed`.
+    whose definition is gone closes: its members exit with the cause `definition removed`, and its table is dropped.
 
     Args:
         con: a connection on which the warehouse is the default catalog.
@@ -84,6 +84,7 @@ def refresh_memberships(
         recorded_at=recorded_at,
     )
     names = {segment.name for segment in gone}
+    _drop_tables(con, names)
     return replace(
         report, left_out=tuple(sorted(left_out)), shares=tuple(s for s in report.shares if s.segment not in names)
     )
@@ -261,6 +262,17 @@ def _active_count(con: Connection, tables: Collection[str], as_of: datetime) -> 
         [to_warehouse(as_of)],
     ).fetchone()
     return int(row[0]) if row else None
+
+
+def _drop_tables(con: Connection, names: Collection[str]) -> None:
+    """What dbt built of segments that are gone: nobody would ever bring it up to date again."""
+    rows = con.execute(
+        "select table_name, table_type from information_schema.tables"
+        " where table_catalog = current_database() and table_schema = 'segments'"
+    ).fetchall()
+    for name, kind in rows:
+        if name in names and name not in TABLES:
+            con.execute(f"drop {'view' if kind == 'VIEW' else 'table'} segments.{quote(name)}")
 
 
 def _gone(con: Connection, project: Project, as_of: datetime) -> list[Segment]:

@@ -25,6 +25,9 @@ LAKE = "lake"
 
 _BUSY_MILLISECONDS = 10_000
 
+#: What SQLite and the system say when there is no space for even a look into the catalog.
+_DISK_FULL = ("disk I/O error", "disk is full", "No space left", "File too large", "Disk quota")
+
 
 def has_table(con: Connection, schema: str, *names: str) -> bool:
     """Whether the default catalog of `con` has all of these tables or views."""
@@ -122,7 +125,9 @@ class Warehouse:
         except (duckdb.Error, OSError) as error:
             raise WarehouseError(
                 f"the warehouse {self.settings.catalog_uri.split(' ')[0]} cannot be opened: {error}",
-                fix="check SEGUE_HOME, SEGUE_CATALOG and the permissions of their folders (`segue config`)",
+                fix="free space on the disk of SEGUE_HOME; what was committed is safe"
+                if any(words in str(error) for words in _DISK_FULL)
+                else "check SEGUE_HOME, SEGUE_CATALOG and the permissions of their folders (`segue config`)",
             ) from error
         return con
 

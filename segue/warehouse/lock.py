@@ -6,8 +6,10 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from segue.errors import WarehouseError
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +30,19 @@ class WriterLock:
         self._path = path
 
     def acquire(self, purpose: str) -> int:
-        """Wait for the lock and return the file descriptor that holds it; say once who is in the way."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Wait for the lock and return the file descriptor that holds it; say once who is in the way.
+
+        Raises:
+            WarehouseError: when the lock file cannot be made.
+        """
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise WarehouseError(
+                f"the warehouse cannot be written: {error.filename}: {error.strerror}",
+                fix="check SEGUE_HOME and the permissions of its folders, and that its disk has space",
+            ) from error
         started = time.monotonic()
         said = False
         while True:
@@ -45,8 +57,9 @@ class WriterLock:
             except BaseException:
                 os.close(descriptor)
                 raise
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "purpose": purpose}).encode(), 0)
+        with suppress(OSError):  # a note for people; a full disk is told by whoever writes what matters
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "purpose": purpose}).encode(), 0)
         return descriptor
 
     @contextmanager

@@ -17,12 +17,14 @@ class Installation:
 
     home: Path
     history_start: str
+    history_days: int = 90
 
     def segue(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         variables = {
             "SEGUE_HOME": str(self.home),
             "SEGUE_DBT_PROJECT": str(ROOT / "dbt_project"),
             "SEGUE_HISTORY_START": self.history_start,
+            "SEGUE_HISTORY_DAYS": str(self.history_days),
             "DAGSTER_HOME": str(self.home / "dagster"),
             "PYTHONWARNINGS": "ignore",
         }

@@ -1,6 +1,5 @@
 """The whole graph on a made-up history, held against the truth that the history was made from."""
 
-import sys
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -131,35 +130,3 @@ def test_clusters_have_names_and_profiles_a_person_can_read(shop: Installation) 
     assert len(clusters) >= 2
     assert len({row["cluster_name"] for row in clusters}) == len(clusters)
     assert all(row["profile"].endswith(".") and row["person_count"] > 0 for row in clusters)
-
-
-def test_a_segment_that_fails_fails_alone_and_says_why(shop: Installation, tmp_path: Path) -> None:
-    """Data that a rule did not expect: only seen when it runs."""
-    import os
-    import shutil
-    import subprocess
-
-    project = tmp_path / "dbt_project"
-    shutil.copytree(Path(__file__).parents[2] / "dbt_project", project)
-    (project / "models/segments/power_users.sql").write_text(
-        "select person_id, cast(person_id as integer) as reason from {{ ref('person_features') }}\n"
-    )
-    variables = {
-        "SEGUE_HOME": str(shop.home), "SEGUE_DBT_PROJECT": str(project), "SEGUE_HISTORY_START": shop.history_start,
-        "DAGSTER_HOME": str(shop.home / "dagster"), "PYTHONWARNINGS": "ignore",
-    }  # fmt: skip
-    later = (UNTIL + timedelta(hours=1)).isoformat()
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("segue")), "refresh", "--as-of", later],
-        env=os.environ | variables, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert "power_users" in done.stderr
-    assert "Conversion Error" in done.stderr
-    evaluated = {
-        row["segment"]
-        for row in shop.rows(
-            f"select segment from segments.evaluations where as_of = timestamp '{UNTIL:%Y-%m-%d} 01:00'"
-        )
-    }
-    assert "active_last_24h" in evaluated

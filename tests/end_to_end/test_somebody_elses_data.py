@@ -11,7 +11,7 @@ from tests.end_to_end.installation import ROOT, Installation
 
 @pytest.fixture(scope="module")
 def ecom(tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    return Installation(home=tmp_path_factory.mktemp("ecom"), history_start="2024-01-01")
+    return Installation(home=tmp_path_factory.mktemp("ecom"), history_start="2024-01-01", history_days=14)
 
 
 def test_every_row_is_in_a_second_import_adds_nothing_and_the_graph_runs(ecom: Installation) -> None:

@@ -164,6 +164,23 @@ def test_a_full_disk_is_told_and_the_next_run_does_the_rest(warehouse, settings,
     _check(warehouse, query, 9000, 9000)
 
 
+def test_without_space_for_a_single_byte_the_fix_is_said_by_readers_and_writers(
+    warehouse, message, write, query, as_of
+) -> None:
+    write("0.ndjson", [message(0)])
+    assert ingest(warehouse, as_of=as_of).loaded == 1
+    path = write("1.ndjson", [message(1)])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        for attempt in (warehouse.connect, lambda: ingest(warehouse, [path], as_of=as_of)):
+            with pytest.raises(WarehouseError, match="free space"):
+                attempt()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert ingest(warehouse, as_of=as_of).loaded == 1
+
+
 def test_two_at_once_do_not_read_a_file_twice(warehouse, settings, message, write, query) -> None:
     lines, events = _fill(write, message, files=4, per_file=100)
     command = [sys.executable, "-c", PROGRAM]

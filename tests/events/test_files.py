@@ -4,6 +4,8 @@ import gzip
 import importlib
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -144,6 +146,7 @@ def test_what_cannot_be_read_is_told_and_does_not_stop_the_others(
 ) -> None:
     write("a.ndjson", [message(1)])
     (settings.landing_zone / "b-utf16.ndjson").write_text(json.dumps(message(2)), encoding="utf-16")
+    (settings.landing_zone / "b-utf16-unmarked.ndjson").write_bytes(json.dumps(message(2)).encode("utf-16-le"))
     (settings.landing_zone / "c.parquet").write_bytes(b"PAR1 and then nothing")
     secret = write("d-secret.ndjson", [message(3)])
     write("e.ndjson", [message(4)])
@@ -160,10 +163,60 @@ def test_what_cannot_be_read_is_told_and_does_not_stop_the_others(
     assert report.loaded == 2
     assert "UTF-16" in report.refused["b-utf16.ndjson"]
     assert "iconv -f UTF-16" in report.refused["b-utf16.ndjson"]
+    assert "iconv -f UTF-16LE" in report.refused["b-utf16-unmarked.ndjson"]
     assert "Parquet" in report.refused["c.parquet"]
+    assert "read_parquet" not in report.refused["c.parquet"], "our query is not their business"
     assert "chmod +r" in report.refused["d-secret.ndjson"]
     monkeypatch.undo()
     assert ingest(warehouse, as_of=as_of).loaded == 1  # it was not lost
+
+
+@pytest.fixture
+def without_override() -> list[str]:
+    """What to put before a command so that permissions bind it, also when root runs the tests."""
+    rights = "-dac_override,-dac_read_search"
+    return ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"] if os.geteuid() == 0 else []
+
+
+def test_permissions_are_told_and_nothing_behind_a_closed_folder_is_forgotten(
+    settings, write, message, without_override
+) -> None:
+    write("a.ndjson", [message(1)])
+    closed_file = write("closed.ndjson", [message(2)])
+    closed_folder = write("closed/b.ndjson", [message(3)]).parent
+    table = settings.home / "closed.csv"
+    table.write_text("who\n")
+    mapping = settings.home / "mapping.yaml"
+    mapping.write_text("columns: {user_id: who, event: what, timestamp: at}\n")
+    segue = [*without_override, str(Path(sys.executable).with_name("segue"))]
+    env = {**os.environ, "SEGUE_HOME": str(settings.home), "SEGUE_SETTLE_SECONDS": "0", "COLUMNS": "300"}
+
+    def run(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run([*segue, *arguments], env=env | variables, capture_output=True, text=True, check=False)
+
+    for path in (closed_file, closed_folder, table):
+        path.chmod(0)
+    try:
+        done = run("ingest")
+        imported = run("import", str(table), "-m", str(mapping))
+    finally:
+        for path in (closed_folder, closed_file, table):
+            path.chmod(0o700)
+    assert done.returncode == imported.returncode == 1
+    assert "loaded 1 " in done.stdout
+    assert f"chmod +r {closed_file}" in done.stderr
+    assert f"chmod +rx {closed_folder}" in done.stderr
+    assert f"chmod +r {table}" in imported.stderr
+    assert "loaded 2 " in run("ingest").stdout
+
+    locked = settings.home / "locked"
+    locked.mkdir(mode=0o555)
+    for command in (["ingest"], ["refresh"], ["demo"], ["up"]):
+        refused = run(*command, SEGUE_HOME=str(locked / "home"), SEGUE_LANDING=str(settings.landing_zone))
+        assert refused.returncode == 1, refused.stderr
+        assert f"{locked / 'home'}" in refused.stderr
+        assert "fix: check" in refused.stderr
+        assert "Traceback" not in refused.stderr
 
 
 def test_a_path_that_does_not_exist_is_an_error(warehouse, tmp_path, as_of) -> None:

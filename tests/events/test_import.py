@@ -2,12 +2,14 @@
 
 import gzip
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import duckdb
 import pytest
+import zstandard
 
 from segue.errors import BadInputError
 from segue.events import accounting, import_file, load_mapping, preview
@@ -177,16 +179,38 @@ def test_a_mistake_in_a_mapping_names_file_line_and_fix(warehouse, tmp_path, map
 
 def test_a_table_that_cannot_be_read_is_told(warehouse, tmp_path, mapping, as_of) -> None:
     (tmp_path / "latin.csv").write_bytes("who,what,at\nbj\xf6rn,click,2026-01-01\n".encode("latin-1") * 3)
+    (tmp_path / "utf16.csv").write_bytes("who,what,at\nann,click,2026-01-01\n".encode("utf-16"))
+    (tmp_path / "empty.csv").write_bytes(b"")
+    (tmp_path / "quote.csv").write_text('who,what,at\nann,click,2026-01-01\n"bob,click,2026-01-01\n')
     (tmp_path / "t.parquet").write_bytes(b"no parquet")
     (tmp_path / "t.ndjson").write_text('{"who": "ann", \n')
     for name, words in (
         ("latin.csv", "UTF-8"),
+        ("utf16.csv", "iconv -f UTF-16 "),
+        ("empty.csv", "is empty"),
+        ("quote.csv", "quote"),
         ("t.parquet", "t.parquet"),
         ("t.ndjson", "t.ndjson"),
         ("none.csv", "does not exist|No such"),
     ):
         with pytest.raises(BadInputError, match=words):
             import_file(warehouse, tmp_path / name, mapping(SIMPLE), as_of=as_of)
+
+
+@pytest.mark.parametrize("pack", ["gzip", "zstd"])
+def test_of_a_packed_table_that_breaks_off_nothing_is_imported_and_the_line_is_named(
+    warehouse, tmp_path, mapping, query, as_of, pack
+) -> None:
+    rows = "who,what,at\n" + "".join(f"{os.urandom(20).hex()},click,2026-01-01\n" for _ in range(20_000))
+    whole = gzip.compress(rows.encode()) if pack == "gzip" else zstandard.compress(rows.encode())
+    path = tmp_path / f"t.csv.{'gz' if pack == 'gzip' else 'zst'}"
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(BadInputError, match=rf"t\.csv\..*, line \d+: the {pack} file ends before its end mark"):
+        import_file(warehouse, path, mapping(SIMPLE), as_of=as_of)
+    with pytest.raises(BadInputError, match="cut off"):
+        preview(path, mapping(SIMPLE), warehouse.settings)
+    path.write_bytes(whole)
+    assert import_file(warehouse, path, mapping(SIMPLE), as_of=as_of).loaded == 20_000
 
 
 def test_the_example_is_fetched_once(tmp_path) -> None:

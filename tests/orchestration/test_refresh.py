@@ -85,13 +85,15 @@ import dagster as dg
 from orchestration.definitions import defs
 keys = [k for k in defs.resolve_asset_graph().materializable_asset_keys if k.path[0] == "kpis"]
 keys.append(dg.AssetKey(["segments", "evaluations"]))
-as_of, first, last = sys.argv[1:]
-tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last, "segue/as_of": as_of}
+as_of, *ranges = sys.argv[1:]
 with dg.DagsterInstance.get() as instance:
-    result = defs.resolve_job_def("refresh").execute_in_process(
-        instance=instance, tags=tags, asset_selection=keys, raise_on_error=False
-    )
-sys.exit(0 if result.success else 1)
+    for first, last in (days.split(":") for days in ranges):
+        tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+        result = defs.resolve_job_def("refresh").execute_in_process(
+            instance=instance, tags={**tags, "segue/as_of": as_of}, asset_selection=keys, raise_on_error=False
+        )
+        if not result.success:
+            sys.exit(1)
 """
 
 
@@ -100,9 +102,9 @@ def test_a_backfill_gives_what_each_day_gives(refreshed: Any, script: Script) ->
     days = [(refreshed.as_of - timedelta(days=n)).date().isoformat() for n in (3, 2)]
     history = ("evaluations", "transitions", "memberships", "merged_people")
 
-    def run(first: str, last: str) -> None:
+    def run(*ranges: str) -> None:
         # Nothing is filled in beyond what is asked for.
-        done = script(BACKFILL, refreshed.as_of.isoformat(), first, last, SEGUE_HISTORY_DAYS="0")
+        done = script(BACKFILL, refreshed.as_of.isoformat(), *ranges, SEGUE_HISTORY_DAYS="0")
         assert done.returncode == 0, done.stderr[-3000:]
 
     def state() -> dict[str, list[Any]]:
@@ -121,14 +123,13 @@ def test_a_backfill_gives_what_each_day_gives(refreshed: Any, script: Script) ->
 
     try:
         clear()
-        run(days[0], days[1])
+        run(f"{days[0]}:{days[1]}")
         at_once = state()
         assert {str(row[1])[:10] for row in at_once["segments.evaluations"]} == {
             (refreshed.as_of - timedelta(days=n)).date().isoformat() for n in (2, 1)
         }
         clear()
-        for day in days:
-            run(day, day)
+        run(*(f"{day}:{day}" for day in days))
         assert state() == at_once
     finally:
         with refreshed.warehouse.write("put the history back") as con:

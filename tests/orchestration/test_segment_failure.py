@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -14,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The dbt project with one segment that is no SQL, and one that the data refuse."""
+    """The dbt project with one segment that is no SQL, one that the data refuse, and one that is gone."""
     copy = tmp_path_factory.mktemp("edited") / "dbt_project"
     shutil.copytree(ROOT / "dbt_project", copy, ignore=shutil.ignore_patterns("target", "logs"))
     segments = copy / "models" / "segments"
@@ -22,6 +23,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (segments / "power_users.sql").write_text(
         "select person_id, cast(cast(person_id as integer) as varchar) as reason from {{ ref('person_features') }}\n"
     )
+    for file in segments.glob("feature_never_used.*"):
+        file.unlink()
     return copy
 
 
@@ -33,7 +36,7 @@ def later(refreshed: Any, project: Path) -> tuple["subprocess.CompletedProcess[s
 
 
 def test_a_broken_definition_is_an_asset_that_says_why(
-    project: Path, script: Callable[..., "subprocess.CompletedProcess[str]"]
+    project: Path, script: Callable[..., "subprocess.CompletedProcess[str]"], defs: dg.Definitions
 ) -> None:
     text = """
 import dagster as dg
@@ -42,6 +45,7 @@ dg.Definitions.validate_loadable(defs)
 graph = defs.resolve_asset_graph()
 node = graph.get(dg.AssetKey(["segments", "typo"]))
 print(node.description)
+print("version", graph.get(dg.AssetKey(["segments", "memberships"])).code_version)
 assert node.is_materializable and node.group_name == "segments"
 assert graph.get(dg.AssetKey(["segments", "inactive_72h"])).is_materializable
 """
@@ -49,12 +53,17 @@ assert graph.get(dg.AssetKey(["segments", "inactive_72h"])).is_materializable
     assert done.returncode == 0, done.stderr
     assert "Not usable" in done.stdout
     assert "models/segments/typo.sql" in done.stdout
+    # So automation closes a segment that is gone at once: no asset of its own could say that it was edited.
+    version = defs.resolve_asset_graph().get(dg.AssetKey(["segments", "memberships"])).code_version
+    assert version
+    assert f"version {version}\n" not in done.stdout
 
 
 def test_the_refresh_fails_and_names_both(later: tuple["subprocess.CompletedProcess[str]", datetime]) -> None:
     done, _ = later
     assert done.returncode == 1
     assert "power_users" in done.stderr
+    assert "Conversion Error" in done.stderr
     assert "Could not convert" in done.stderr
     assert "models/segments/typo.sql" in done.stderr
 
@@ -74,6 +83,23 @@ def test_all_other_segments_and_what_follows_are_up_to_date(
     assert "power_users" not in recorded
     today = refreshed.rows(f"select count(*) from kpis.daily where date = '{moment.date()}' and kpi = 'sessions'")
     assert today[0][0] > 0, "KPIs follow the memberships"
+
+
+def test_a_segment_that_is_gone_closes_and_leaves_no_table(
+    refreshed: Any, later: tuple["subprocess.CompletedProcess[str]", datetime]
+) -> None:
+    moment = later[1].replace(tzinfo=None)
+    assert refreshed.rows(
+        "select count(*) > 0, count(*) filter (exited_at is null) from segments.memberships"
+        " where segment = 'feature_never_used'"
+    ) == [(True, 0)]
+    assert refreshed.rows(
+        "select distinct cause from segments.transitions"
+        f" where segment = 'feature_never_used' and effective_at = '{moment}'"
+    ) == [("definition removed",)]
+    tables = {name for (name,) in refreshed.rows("select table_name from information_schema.tables")}
+    assert "feature_never_used" not in tables
+    assert "power_users" in tables
 
 
 def test_the_failed_segment_keeps_its_last_good_state(
