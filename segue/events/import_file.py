@@ -5,6 +5,7 @@ equal rows are two events, and the same file a second time adds nothing, whateve
 mapping says meanwhile.
 """
 
+import csv
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,11 +21,12 @@ from segue.events.ingest import FileReport, IngestReport, Job, run_jobs
 from segue.events.landing import look
 from segue.events.mapping import FieldMapping
 from segue.events.spec import quote
-from segue.events.streams import BlockStream, check_whole
+from segue.events.streams import BlockStream, check_whole, first_line
 from segue.settings import Settings
 from segue.warehouse import Warehouse
 
 _ROWS = 4096
+_DELIMITERS = (",", ";", "\t", "|")
 
 _MESSAGE_FIELDS = {
     "user_id": "userId",
@@ -157,8 +159,29 @@ class _Table:
         self._is_text = reader != sniffed
 
     def check(self) -> None:
-        """Raises BadInputError when the mapping names a column that is not there."""
-        self._mapping.check_columns(self._kinds, self._path)
+        """Raises BadInputError when the mapping names a column that is not there, or a row has too many values."""
+        try:
+            self._mapping.check_columns(self._kinds, self._path)
+        except BadInputError:
+            if self._is_text:
+                self._find_odd_row()
+            raise
+
+    def _find_odd_row(self) -> None:
+        """When a row of a CSV has more or fewer values than the first, DuckDB sees other columns: name that row."""
+        first = first_line(self._path)
+        mark = max(_DELIMITERS, key=first.count)
+        names = next(csv.reader([first], delimiter=mark), [])
+        if len(set(names)) < 2:
+            return
+        columns = ", ".join(f"{quote(name)}: 'varchar'" for name in names)
+        try:
+            self._con.execute(
+                f"select count(*) from read_csv({quote(str(self._path))}, auto_detect = false, header = true, "
+                f"delim = {quote(mark)}, quote = '\"', escape = '\"', columns = {{{columns}}})"
+            ).fetchall()
+        except duckdb.Error as error:
+            raise self._unusable(error) from None
 
     def number(self) -> None:
         """Read the file: each row with its place, and with the id made from its content."""

@@ -50,12 +50,6 @@ class FieldMapping:
         Raises:
             BadInputError: naming a column that is missing, and those that exist.
         """
-        only = next(iter(existing), "") if len(existing) == 1 else ""
-        if only not in self.lines and any(mark in only for mark in ",;\t|"):
-            raise BadInputError(
-                f"{table}, line 1: the columns `{only}` cannot be told apart",
-                fix="is a quote left open, or has a row more or fewer values than the first line?",
-            )
         for column, line in self.lines.items():
             if column not in existing:
                 near = difflib.get_close_matches(column, list(existing), n=1)

@@ -143,6 +143,16 @@ def check_whole(path: Path) -> None:
         )
 
 
+def first_line(path: Path) -> str:
+    """The beginning of a file as text, up to the first line end."""
+    stream, buffer = open_stream(path), memoryview(bytearray(_BLOCK))
+    try:
+        count = stream.readinto(buffer)
+    finally:
+        stream.close()
+    return buffer[:count].tobytes().partition(b"\n")[0].decode("utf-8", "replace").rstrip("\r")
+
+
 def _encoding(start: bytes) -> str | None:
     """An encoding that is not UTF-8, by its mark, or by the zeros that it puts beside each letter."""
     for mark, encoding in _ENCODINGS:

@@ -181,14 +181,14 @@ def test_a_table_that_cannot_be_read_is_told(warehouse, tmp_path, mapping, as_of
     (tmp_path / "latin.csv").write_bytes("who,what,at\nbj\xf6rn,click,2026-01-01\n".encode("latin-1") * 3)
     (tmp_path / "utf16.csv").write_bytes("who,what,at\nann,click,2026-01-01\n".encode("utf-16"))
     (tmp_path / "empty.csv").write_bytes(b"")
-    (tmp_path / "quote.csv").write_text('who,what,at\nann,click,2026-01-01\n"bob,click,2026-01-01\n')
+    (tmp_path / "odd.csv").write_text("who,what,at\n" + "ann,click,2026-01-01\n" * 9 + "bob,click,2026-01-01,x\n")
     (tmp_path / "t.parquet").write_bytes(b"no parquet")
     (tmp_path / "t.ndjson").write_text('{"who": "ann", \n')
     for name, words in (
         ("latin.csv", "UTF-8"),
         ("utf16.csv", "iconv -f UTF-16 "),
         ("empty.csv", "is empty"),
-        ("quote.csv", "quote"),
+        ("odd.csv", "odd.csv.*Line: 11"),
         ("t.parquet", "t.parquet"),
         ("t.ndjson", "t.ndjson"),
         ("none.csv", "does not exist|No such"),

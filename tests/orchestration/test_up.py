@@ -1,18 +1,37 @@
 """`segue up` starts everything, and stops everything."""
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 import requests
 
 
 def run(line: str) -> str:
     return subprocess.run(["sh", "-c", line.strip()], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("command", ["refresh", "demo", "up"])
+def test_a_home_that_cannot_be_written_is_told_with_the_fix(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SEGUE_HOME", str(tmp_path / "file" / "home"))
+    monkeypatch.setenv("COLUMNS", "300")
+    # The settings of this process are those of the installation; a process of its own would cost seconds.
+    for name in ("stop_on_signals", "end_with_parent"):
+        monkeypatch.setattr(f"orchestration.{command}.{name}", lambda: None)
+    assert importlib.import_module(f"orchestration.{command}").main([]) == 1
+    said = capsys.readouterr().err
+    assert "cannot be written: Not a directory" in said
+    assert "set SEGUE_HOME to another folder" in said
 
 
 def test_the_ui_answers_and_ctrl_c_leaves_no_process(installation: Any) -> None:
