@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
-from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
@@ -20,6 +20,7 @@ from segue.collector import READ, KeyRing
 from segue.serving import metrics
 from segue.serving.limits import RateLimit
 from segue.serving.problems import Problem, handle_problems
+from segue.serving.quick import COUNTED, Quick
 from segue.serving.state import State
 from segue.serving.stream import POSITION, events
 from segue.settings import Settings
@@ -72,7 +73,17 @@ def make_app(settings: Settings, clock: Callable[[], datetime]) -> FastAPI:
     )
     handle_problems(app)
 
-    async def reads(token: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
+    def is_reader(authorization: str) -> bool:
+        scheme, _, token = authorization.partition(" ")
+        name = tokens.source_of(token) if scheme.lower() == "bearer" else None
+        return name is not None and not limit.wait_seconds(name)
+
+    async def quick_answer(identifier: str) -> bytes | None:
+        return await _segments_of(app, identifier)
+
+    app.add_middleware(Quick, is_reader=is_reader, answer=quick_answer)
+
+    async def reads(request: Request, token: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
         name = tokens.source_of(token.credentials) if token is not None else None
         if name is None:
             raise Problem(
@@ -81,7 +92,7 @@ def make_app(settings: Settings, clock: Callable[[], datetime]) -> FastAPI:
                 "send `Authorization: Bearer TOKEN`; `segue tokens create NAME` makes one",
                 {"WWW-Authenticate": "Bearer"},
             )
-        wait = limit.wait_seconds(name)
+        wait = 0.0 if COUNTED in request.scope else limit.wait_seconds(name)
         if wait:
             raise Problem(
                 429,
@@ -117,10 +128,10 @@ def make_app(settings: Settings, clock: Callable[[], datetime]) -> FastAPI:
     @app.get("/v1/people/{identifier:path}/segments", tags=["people"], **secured)
     async def segments_of(identifier: str, request: Request) -> Response:
         """Which segments a person is in, and since when."""
-        found = await _reader(request).segments_of(identifier)
+        found = await _segments_of(request.app, identifier)
         if found is None:
             raise _unknown_person()
-        return _answer(request, b'"personId":%b,"segments":%b' % (orjson.dumps(found[0].decode()), found[1]))
+        return Response(found, media_type="application/json", headers={"Cache-Control": "no-store"})
 
     @app.get("/v1/people/{identifier:path}", tags=["people"], **secured)
     async def person(identifier: str, request: Request) -> Response:
@@ -205,12 +216,21 @@ def make_app(settings: Settings, clock: Callable[[], datetime]) -> FastAPI:
         counts = await _reader(request).segment_counts()
         return _answer(
             request,
-            b'"people":%d,"outbox":%d,"engine":%b,"log":%b,"segments":%b'
+            b'"people":%d,"outbox":%d,"engine":%b,"log":%b,"webhooks":%b,"segments":%b'
             % (
                 seen.store.get("people", 0),
                 seen.store.get("outbox", 0),
                 orjson.dumps(seen.store.get("engine", {})),
                 orjson.dumps(seen.log),
+                orjson.dumps(
+                    {
+                        "endpoints": len(seen.webhooks),
+                        "delivered": sum(one.delivery.delivered for one in seen.webhooks),
+                        "waiting": sum(one.waiting for one in seen.webhooks),
+                        "deadLetters": sum(one.dead_letters for one in seen.webhooks),
+                        "inTrouble": [one.name for one in seen.webhooks if one.trouble],
+                    }
+                ),
                 orjson.dumps({name: counts.get(name, 0) for name in sorted({*counts, *seen.project.segments})}),
             ),
         )
@@ -222,7 +242,7 @@ def make_app(settings: Settings, clock: Callable[[], datetime]) -> FastAPI:
             raise Problem(503, "the serving store does not answer", "start it: `segue up`", {"Retry-After": "2"})
         return Response(b'{"status":"ok"}', media_type="application/json")
 
-    @app.get("/metrics", tags=["operation"])
+    @app.get("/metrics", tags=["operation"], response_class=PlainTextResponse)
     async def prometheus(request: Request) -> Response:
         """For Prometheus; holds nothing of people."""
         return Response(metrics.text(request.app.state.seen), media_type=CONTENT_TYPE_LATEST)
@@ -246,6 +266,15 @@ def _reader(request: Request) -> Reader:
     return found
 
 
+async def _segments_of(app: FastAPI, identifier: str) -> bytes | None:
+    """The answer to where somebody is; None when nobody has the identifier."""
+    reader: Reader = app.state.reader
+    found = await reader.segments_of(identifier)
+    if found is None:
+        return None
+    return _fresh_body(app.state.seen, b'"personId":%b,"segments":%b' % (orjson.dumps(found[0].decode()), found[1]))
+
+
 def _unknown_person() -> Problem:
     return Problem(
         404, "nobody has this identifier", "an identifier is known as soon as an event that carries it is evaluated"
@@ -254,7 +283,14 @@ def _unknown_person() -> Problem:
 
 def _answer(request: Request, inside: bytes) -> Response:
     """An object that also says how fresh it is."""
-    fresh = request.app.state.seen.freshness()
-    as_of = None if fresh.as_of is None else fresh.as_of.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    body = b'{%b,"asOf":%b,"lagSeconds":%b}' % (inside, orjson.dumps(as_of), orjson.dumps(fresh.lag_seconds))
-    return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
+    return _fresh(request.app.state.seen, inside)
+
+
+def _fresh(seen: State, inside: bytes) -> Response:
+    return Response(_fresh_body(seen, inside), media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+def _fresh_body(seen: State, inside: bytes) -> bytes:
+    fresh = seen.freshness()
+    lag = b"null" if fresh.lag_seconds is None else b"%.3f" % fresh.lag_seconds
+    return b'{%b,"asOf":%b,"lagSeconds":%b}' % (inside, fresh.as_of_json, lag)

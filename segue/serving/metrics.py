@@ -33,4 +33,12 @@ def text(state: "State") -> bytes:
     for name, meaning in _NUMBERS.items():
         if name in engine:
             Gauge(f"segue_engine_{name}", meaning, registry=registry).set(engine[name])
+    labels = ("webhook",)
+    waiting = Gauge("segue_webhook_waiting", "Transitions that a webhook has not got", labels, registry=registry)
+    dead = Gauge("segue_webhook_dead_letters", "Transitions that could not be delivered", labels, registry=registry)
+    paused = Gauge("segue_webhook_paused", "1 while nothing can be delivered", labels, registry=registry)
+    for one in state.webhooks:
+        waiting.labels(one.name).set(one.waiting)
+        dead.labels(one.name).set(one.dead_letters)
+        paused.labels(one.name).set(one.delivery.failing_since is not None)
     return generate_latest(registry)

@@ -4,6 +4,7 @@ import signal
 import socket
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 import uvicorn
 
@@ -30,19 +31,26 @@ def serve(
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.api_host, wanted))
+        listener.listen(1024)  # who reads the address below may connect at once
     except OSError as error:
         raise BadSettingError(
             f"the API cannot listen on {settings.api_host}:{wanted}: {error.strerror}",
             fix="stop what listens there, or set SEGUE_API_PORT",
         ) from None
-    address = f"http://{settings.api_host}:{listener.getsockname()[1]}"
     bound_log()
+    address = f"http://{settings.api_host}:{listener.getsockname()[1]}"
     told(f"API on {address}, documented at {address}/docs, live page at {address}/live")
+    run_app(make_app(settings, clock), listener)
+
+
+def run_app(app: Any, listener: socket.socket) -> None:
+    """Serve an ASGI application on an open socket until SIGTERM or Ctrl-C."""
     config = uvicorn.Config(
-        make_app(settings, clock),
+        app,
         http="httptools",
         ws="none",
         loop="uvloop",
+        interface="asgi3",
         log_config=None,
         access_log=False,
         proxy_headers=False,

@@ -2,20 +2,26 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from segue.errors import SegueError
+from segue.errors import BadInputError, SegueError
 from segue.log import open_log
 from segue.serving.project import FollowedProject
+from segue.serving.subscriptions import named_in, subscriptions
+from segue.serving.webhooks import Standing, Webhooks
 from segue.settings import Settings
 from segue.store import Reader
+from segue.store.model import stamp_text
 
 _log = logging.getLogger(__name__)
 
 _FRESH_SECONDS = 0.5
+#: Webhooks are looked at once in so many looks, since that reads a part of the outbox.
+_WEBHOOK_LOOKS = 4
+_WEBHOOK_ENTRIES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,7 @@ class Freshness:
 
     as_of: datetime | None
     lag_seconds: float | None
+    as_of_json: bytes = b"null"
 
 
 class State:
@@ -32,11 +39,15 @@ class State:
     def __init__(self, settings: Settings, reader: Reader, clock: Callable[[], datetime]) -> None:
         self._settings, self._reader, self._clock = settings, reader, clock
         self._log = open_log(settings)
+        self._kept = Webhooks(settings)
         self._as_of: datetime | None = None
+        self._as_of_json = b"null"
         self._log_lag = 0.0
         self.store: Mapping[str, Any] = {}
         self.log: Mapping[str, Any] = {}
         self.is_up = False
+        self.webhooks: Sequence[Standing] = ()
+        self._looks = 0
         self.project = FollowedProject(settings)
 
     def freshness(self) -> Freshness:
@@ -44,7 +55,7 @@ class State:
         if self._as_of is None:
             return Freshness(None, None)
         behind = (self._clock() - self._as_of).total_seconds()
-        return Freshness(self._as_of, round(max(0.0, behind, self._log_lag), 3))
+        return Freshness(self._as_of, round(max(0.0, behind, self._log_lag), 3), self._as_of_json)
 
     async def follow_store(self) -> None:
         """Look again and again, until cancelled."""
@@ -57,6 +68,9 @@ class State:
         try:
             found = await self._reader.state()
             status = await asyncio.to_thread(self._log.status)
+            if self._looks % _WEBHOOK_LOOKS == 0:
+                self.webhooks = await asyncio.to_thread(self._standings)
+            self._looks += 1
         except SegueError as error:
             if self.is_up:
                 _log.warning("the store cannot be read: %s", error.message)
@@ -67,6 +81,8 @@ class State:
         moments = [m for m in (found["as_of"], datetime.fromisoformat(said) if said else None) if m is not None]
         # Before the first update there is nothing to be fresh.
         self._as_of = max(moments) if found["as_of"] is not None else None
+        if self._as_of is not None:
+            self._as_of_json = b'"%b"' % stamp_text(self._as_of).encode()
         self._log_lag = status.lags["engine"].seconds
         self.store = found
         self.log = {
@@ -75,3 +91,11 @@ class State:
             "ceilingBytes": status.ceiling_bytes,
             "lagSeconds": {reader: lag.seconds for reader, lag in status.lags.items()},
         }
+
+    def _standings(self) -> Sequence[Standing]:
+        try:
+            known = subscriptions(self._settings, named_in(self.project.segments.values()))
+        except BadInputError as error:
+            _log.warning("webhooks cannot be shown: %s", error.message)
+            return ()
+        return self._kept.standings(known, most=_WEBHOOK_ENTRIES)

@@ -1,5 +1,6 @@
 """Reading people, one round trip each."""
 
+import asyncio
 import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -13,6 +14,7 @@ from segue.store import keys
 from segue.store.keys import told
 from segue.store.model import Found, read_stamp
 from segue.store.scripts import FIND
+from segue.store.together import Segments, Together
 
 #: What an identifier without a type is tried as, in this order; a person's id comes before.
 IDENTIFIER_TYPES = ("user_id", "email", "anonymous_id", "device_id")
@@ -41,12 +43,11 @@ class Reader:
     def __init__(self, client: "redis.asyncio.Redis") -> None:
         self.client = client
         self._find: Any = client.register_script(FIND)
+        self._together = Together(client)
 
-    async def segments_of(self, identifier: str) -> tuple[bytes, bytes] | None:
+    async def segments_of(self, identifier: str) -> Segments | None:
         """person_id and segments as JSON (segment → entered_at); None when nobody has the identifier."""
-        with told():
-            found = await self._find(keys=_KEYS, args=["0", identifier, *identifier_keys(identifier)])
-        return (found[0], found[1]) if found else None
+        return await self._together.find(identifier, identifier_keys(identifier))
 
     async def person(self, identifier: str) -> Found | None:
         """All that is known of a person; None when nobody has the identifier."""
@@ -54,14 +55,9 @@ class Reader:
             found = await self._find(keys=_KEYS, args=["1", identifier, *identifier_keys(identifier)])
         return Found(found[0].decode(), *found[1:]) if found else None
 
-    async def segments_of_many(self, identifiers: Sequence[str]) -> list[tuple[bytes, bytes] | None]:
-        """As `segments_of`, for many in one round trip."""
-        pipe = self.client.pipeline(transaction=False)
-        for identifier in identifiers:
-            pipe.eval(FIND, len(_KEYS), *_KEYS, "0", identifier, *identifier_keys(identifier))
-        with told():
-            answers = await pipe.execute()
-        return [(found[0], found[1]) if found else None for found in answers]
+    async def segments_of_many(self, identifiers: Sequence[str]) -> list[Segments | None]:
+        """As `segments_of`, for many in few round trips."""
+        return await asyncio.gather(*(self.segments_of(identifier) for identifier in identifiers))
 
     async def members(self, segment: str, *, after: str = "", limit: int = 100) -> list[str]:
         """Ids of people in a segment, in order, those after `after`."""

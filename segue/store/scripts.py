@@ -109,6 +109,36 @@ if ARGV[1] == '0' then return {person, found} end
 return {person, found, redis.call('HGET', KEYS[4], person) or '{}', redis.call('HGET', KEYS[5], person) or '[]'}
 """
 
+#: As FIND, for several: KEYS: segments, index, merged. ARGV: of each, how many fields, identifier, fields…
+#: Person and segments of each, '' for who is not found.
+FIND_MANY = """
+local SEGMENTS, INDEX, MERGED, call = KEYS[1], KEYS[2], KEYS[3], redis.call
+local answer, i = {}, 1
+while i <= #ARGV do
+    local last, person = i + 1 + tonumber(ARGV[i]), ARGV[i + 1]
+    local found, steps = call('HGET', SEGMENTS, person), 0
+    while not found and steps < 64 do
+        person = call('HGET', MERGED, person)
+        if not person then break end
+        found = call('HGET', SEGMENTS, person)
+        steps = steps + 1
+    end
+    if not found then
+        for at = i + 2, last do
+            person = call('HGET', INDEX, ARGV[at])
+            if person then
+                found = call('HGET', SEGMENTS, person)
+                break
+            end
+        end
+    end
+    answer[#answer + 1] = found and person or ''
+    answer[#answer + 1] = found or ''
+    i = last + 1
+end
+return answer
+"""
+
 #: KEYS: lease, fence. ARGV: owner, milliseconds.
 ACQUIRE = """
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
