@@ -100,7 +100,7 @@ class Poster:
             step = {"ConnectTimeout": "accept the connection"}.get(type(error).__name__, "answer in time")
             return Outcome(verdict=Verdict.AWAY, error=f"the receiver did not {step}")
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError, UnicodeError) as error:
-            return Outcome(verdict=Verdict.AWAY, error=f"{type(error).__name__}: {error}".rstrip(": "))
+            return Outcome(verdict=Verdict.AWAY, error=_words(error))
 
     async def _post(self, url: str, headers: list[tuple[bytes, bytes]], body: bytes) -> Outcome:
         timeout = dict.fromkeys(("connect", "read", "write", "pool"), _STEP_SECONDS)
@@ -144,3 +144,8 @@ def judge(status: int, headers: dict[bytes, bytes]) -> Outcome:
         status=status,
         retry_after_seconds=min(float(asked), _LONGEST_WAIT_SECONDS) if asked.isdigit() else 0.0,
     )
+
+
+def _words(error: Exception) -> str:
+    name = "no connection" if isinstance(error, httpcore.ConnectError) else "the connection broke"
+    return f"{name}: {error}".rstrip(": ")[:300]
