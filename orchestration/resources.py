@@ -47,7 +47,8 @@ class Turn(dg.ConfigurableResource):
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["Turn"]:
-        with turn(load_settings().home / "run.lock", context.log.info if context.log else print):
+        # A warning, since that is what `segue refresh` shows: without it, it seems to hang.
+        with turn(load_settings().home / "run.lock", context.log.warning if context.log else print):
             yield self
 
 

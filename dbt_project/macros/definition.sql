@@ -1,6 +1,6 @@
 {#- A model that grows holds rows that were made by its definition of then. So it is built anew when its SQL, that of
-    a model it is made from, or a variable has changed since: overrides dbt's own answer, which only knows the flag.
-    A changed macro is not noticed; that takes `--full-refresh`. -#}
+    a model it is made from, a variable or a macro has changed since: overrides dbt's own answer, which only knows the
+    flag. Which macros a model uses is not known here, so that of all of them the text counts. -#}
 {%- macro should_full_refresh() -%}
     {%- set said = config.get('full_refresh') -%}
     {%- if said is none -%}
@@ -16,31 +16,42 @@
     {%- if model.is_redefined is not defined -%}
         {#- dbt asks many times for one model; the database is asked once. -#}
         {%- set table = adapter.get_relation(target.database, 'intermediate', 'definitions') -%}
-        {%- set built_as = none -%}
+        {%- set same = 0 -%}
         {%- if table is not none -%}
             {%- set query -%}
-                select max(definition) from {{ bookkeeping('definitions') }} where model = '{{ model.name }}'
+                select count(*) from {{ bookkeeping('definitions') }}
+                where model = '{{ model.name }}' and definition = {{ definition() }}
             {%- endset -%}
-            {%- set built_as = run_query(query).rows[0][0] -%}
+            {%- set same = run_query(query).rows[0][0] -%}
         {%- endif -%}
-        {%- do model.update({'is_redefined': built_as != definition()}) -%}
+        {%- do model.update({'is_redefined': same == 0}) -%}
     {%- endif -%}
     {{- return(model.is_redefined) -}}
 {%- endmacro -%}
 
-{#- A hash of the SQL of this model and of all it is made from, and of the variables they use. -#}
+{#- SQL of a text that says how this model is defined: by its SQL and that of all it is made from, by the variables
+    they use, by the macros. -#}
 {%- macro definition() -%}
     {%- set sql = {} -%}
     {%- do collect_sql(model.unique_id, sql) -%}
-    {%- set variables = ['session_gap_minutes', 'retention_days', 'signed_up_event', 'signed_in_event', 'ordered_event'] -%}
+    {#- Used by macros; the others are found in the SQL of the models. -#}
+    {%- set variables = ['session_gap_minutes'] -%}
+    {%- for node in sql -%}
+        {%- do variables.extend(modules.re.findall("var\\(['\"](\\w+)['\"]", sql[node])) -%}
+    {%- endfor -%}
     {%- set parts = [] -%}
-    {%- for name in variables -%}
+    {%- for name in variables | unique | sort -%}
         {%- do parts.append(name ~ '=' ~ var(name)) -%}
     {%- endfor -%}
     {%- for node in sql | sort -%}
         {%- do parts.append(sql[node]) -%}
     {%- endfor -%}
-    {{- return(local_md5(parts | join('\n'))) -}}
+    {{- return("concat('" ~ local_md5(parts | join('\n')) ~ "', " ~ adapter.dispatch('macros_version', 'segue')() ~ ")") -}}
+{%- endmacro -%}
+
+{#- A hash of the text of all macros, set by whoever starts dbt. -#}
+{%- macro default__macros_version() -%}
+    coalesce(getvariable('macros_version'), '')
 {%- endmacro -%}
 
 {%- macro collect_sql(node_id, found) -%}
@@ -58,6 +69,6 @@
     {%- if execute and model.config.materialized == 'incremental' %}
     {{ make_bookkeeping() }}
     delete from {{ bookkeeping('definitions') }} where model = '{{ model.name }}';
-    insert into {{ bookkeeping('definitions') }} values ('{{ model.name }}', '{{ definition() }}');
+    insert into {{ bookkeeping('definitions') }} values ('{{ model.name }}', {{ definition() }});
     {%- endif -%}
 {%- endmacro -%}

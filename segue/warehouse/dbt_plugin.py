@@ -4,7 +4,9 @@ dbt-duckdb loads this module because `dbt_project/profiles.yml` names it. So a b
 shell follows the same rules as a Dagster run.
 """
 
+import hashlib
 import os
+from pathlib import Path
 from typing import Any
 
 from dbt.adapters.duckdb.credentials import DuckDBCredentials
@@ -30,6 +32,7 @@ class Plugin(BasePlugin):
         window = {name: os.environ.get(variable) for name, variable in WINDOW_VARIABLES.items()}
         self._window = {name: to_warehouse(parse_as_of(text)) if text else None for name, text in window.items()}
         self._settings = load_settings()
+        self._macros_version = macros_version(Path(os.environ.get("DBT_PROJECT_DIR", ".")))
 
     def update_connection_config(self, creds: DuckDBCredentials, config: dict[str, Any]) -> None:
         config["extension_directory"] = str(link_extensions(self._settings))
@@ -42,5 +45,14 @@ class Plugin(BasePlugin):
 
     def configure_cursor(self, cursor: Connection) -> None:
         cursor.execute("set variable as_of = $1::timestamp", [self._as_of])
+        cursor.execute("set variable macros_version = $1::varchar", [self._macros_version])
         for name, moment in self._window.items():
             cursor.execute(f"set variable {name} = $1::timestamp", [moment])
+
+
+def macros_version(project: Path) -> str:
+    """Changes when a macro of the project does: what was built with the old one must be built anew."""
+    digest = hashlib.sha256()
+    for path in sorted((project / "macros").rglob("*.sql")):
+        digest.update(str(path.relative_to(project)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]

@@ -190,3 +190,9 @@ def test_a_model_that_grows_is_built_anew_when_its_definition_changes(edited: An
     edited.run("--select", "sessions", as_of=AS_OF)
     after = edited.rows(query)
     assert after == [(3 * before[0][0], 1)], "each event is a session of its own now"
+    macro = edited.project / "macros" / "behaviour.sql"
+    text = macro.read_text()
+    assert "interval '{{ var(\"session_gap_minutes\") }}' minute" in text
+    macro.write_text(text.replace('{{ var("session_gap_minutes") }}', "30"))
+    edited.run("--select", "sessions", as_of=AS_OF)
+    assert edited.rows(query) == before, "a macro is part of the definition too"
