@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,10 @@ from benchmarks._shop import shop_events
 from segue.clock import system_time, to_warehouse
 from segue.errors import SegueError
 from segue.events.tables import ensure_tables
-from segue.models import prepare
+from segue.log import Entry
+from segue.models import person_local, prepare
+from segue.realtime import ContractJudge, Engine
+from segue.realtime.start import Sources
 from segue.settings import Settings, child_environment
 from segue.store import open_store
 from segue.warehouse import Warehouse
@@ -81,10 +84,35 @@ def _make(settings: Settings, people: int, events: int) -> None:
             con.register("arriving", rows)
             con.execute(f"insert into raw.events by name select * replace ({load}::bigint as load_id) from arriving")
             con.execute(
-                "insert into raw.loads values ($1, 'web', $2, 0, $3, $4, $4, 0, 0, $3)", [load, f"part {load}", end, count]
+                "insert into raw.loads values ($1, 'web', $2, 0, $3, $4, $4, 0, 0, $3)",
+                [load, f"part {load}", end, count],
             )
     prepare(settings)
     print(f"a home of {events:,} events is made in {time.monotonic() - started:.1f} s", flush=True)
+
+
+class _NoLog:
+    """Nothing is in it."""
+
+    def committed(self, reader: str) -> str:
+        return ""
+
+    def read(self, after: str, *, limit_bytes: int, wait_seconds: float) -> list[Entry]:
+        return []
+
+
+def loaded_engine(settings: Settings, *, horizon_seconds: int) -> Engine:
+    """An engine in this process, with everybody evaluated."""
+    project = prepare(settings)
+    sources = Sources(Warehouse(settings), _NoLog(), ContractJudge(settings, system_time))  # type: ignore[arg-type]
+    refused = {name: refusal.reason for name, refusal in person_local(project).items()}
+    now = system_time()
+    engine = sources.build(project, as_of=now, applied="", refused=refused, horizon_seconds=horizon_seconds)
+    engine.restore([])
+    engine.start_pass("load")
+    while engine.pass_step(now) is not None:
+        pass
+    return engine
 
 
 class RealTime:

@@ -65,6 +65,10 @@ class Connection:
         """Status and body."""
         return self._ask(f"GET {path} HTTP/1.1\r\n{self._head}\r\n".encode())
 
+    def close(self) -> None:
+        """Close it."""
+        self._link.close()
+
     def _ask(self, request: bytes) -> tuple[int, bytes]:
         self._link.sendall(request)
         found = b""
@@ -83,6 +87,25 @@ class Connection:
         return part
 
 
+def basic(key: str) -> str:
+    """The header of a write key."""
+    return "Basic " + base64.b64encode(f"{key}:".encode()).decode()
+
+
+def arrival_seconds(collector: Connection, api: Connection, user: str, *, ask_seconds: float) -> float:
+    """From sending the first event of a new user until the API knows their segments."""
+    moment = system_time().isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    own = {"userId": user, "anonymousId": f"a-{user}", "context": {}}
+    body = json.dumps({"batch": [message(0, user, moment, random.Random(0)) | own]})
+    started = time.monotonic()
+    status, answer = collector.post("/v1/batch", body.encode())
+    if status != 200:
+        raise SystemExit(f"the collector answered {status}: {answer[:300]!r}")
+    while b'"active_last_24h"' not in api.get(f"/v1/people/{user}/segments")[1]:
+        time.sleep(ask_seconds)
+    return time.monotonic() - started
+
+
 class Load:
     """Requests of one rate, made beforehand: when each is due (seconds from the start), its body, its new user."""
 
@@ -94,9 +117,7 @@ class Load:
         for number in range(int(seconds / gap)):
             at = number * gap
             moment = (begin + timedelta(seconds=at)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            messages = [
-                _message(draw.randrange(people), f"{label}-{number}-{n}", moment, draw) for n in range(size)
-            ]
+            messages = [message(draw.randrange(people), f"{label}-{number}-{n}", moment, draw) for n in range(size)]
             probe = None
             if at * PROBES_PER_SECOND >= told:
                 probe = f"probe-{label}-{told}"
@@ -107,7 +128,8 @@ class Load:
         self.events = size * len(self.requests)
 
 
-def _message(person: int, message_id: str, moment: str, draw: random.Random) -> dict[str, object]:
+def message(person: int, message_id: str, moment: str, draw: random.Random) -> dict[str, object]:
+    """What a person does at a moment, as an SDK sends it."""
     found: dict[str, object] = {
         "type": "track",
         "event": draw.choice(NAMES),
@@ -174,11 +196,10 @@ def send(url: str, key: str, load: Load, asker: Asker | None, *, begin: float) -
     """Send every request at its time. When the request of each new user was sent; how late the worst one was."""
     sent: dict[str, float] = {}
     late = [0.0]
-    name = base64.b64encode(f"{key}:".encode()).decode()
     failures: list[str] = []
 
     def run(at: int) -> None:
-        connection = Connection(url, f"Basic {name}")
+        connection = Connection(url, basic(key))
         for due, body, probe in load.requests[at::CONNECTIONS]:
             time.sleep(max(0.0, begin + due - time.monotonic()))
             moment = time.monotonic()

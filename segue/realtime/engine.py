@@ -380,12 +380,12 @@ class Engine:
                 self._big[into] = None
         self.people.joined.clear()
 
-    def _answers(self, roots: Collection[int], as_of: datetime) -> Evaluated:
+    def _answers(self, roots: Collection[int], as_of: datetime, *, has_features: bool = True) -> Evaluated:
         """What the SQL says of the people of these components."""
         person_root = {person: root for root in roots for person in self.people.people_of(root)}
         found: Evaluated = {root: {} for root in roots}
         rows, identifiers = self.history.take(roots), self.people.table(roots, as_of)
-        for person, names, features in self._verdicts.ask(rows, identifiers, as_of):
+        for person, names, features in self._verdicts.ask(rows, identifiers, as_of, has_features=has_features):
             root = person_root.get(person)
             if root is not None:
                 found[root][person] = (names, features)
@@ -396,7 +396,7 @@ class Engine:
         as_of = from_warehouse(from_micros(moment))
         return {
             root: {person: names for person, (names, _) in said.items() if names}
-            for root, said in self._answers(roots, as_of).items()
+            for root, said in self._answers(roots, as_of, has_features=False).items()
         }
 
     def _states(self, roots: Iterable[int]) -> Mapping[int, Said]:

@@ -23,22 +23,22 @@ with_previous as (
     from events
 ),
 
+with_start as (
+    select
+        *,
+        case when occurred_at <= previous_at + {{ session_gap() }} then 0 else 1 end as start_count
+    from with_previous
+),
+
 numbered as (
     select
         *,
-        sum(case when occurred_at <= previous_at + {{ session_gap() }} then 0 else 1 end) over (
+        sum(start_count) over (
             partition by person_id
             order by occurred_at, message_id
             rows between unbounded preceding and current row
         ) as session_number
-    from with_previous
-),
-
-with_position as (
-    select
-        *,
-        row_number() over (partition by person_id, session_number order by occurred_at, message_id) as position
-    from numbered
+    from with_start
 ),
 
 grouped as (
@@ -49,15 +49,15 @@ grouped as (
         max(occurred_at) as ended_at,
         count(*) as event_count,
         sum(case when event_type in ('page', 'screen') then 1 else 0 end) as page_count,
-        max(case when position = 1 then platform end) as platform,
-        max(case when position = 1 then channel end) as channel,
-        max(case when position = 1 then country end) as country,
-        max(case when position = 1 then page_path end) as first_page_path,
+        max(case when start_count = 1 then platform end) as platform,
+        max(case when start_count = 1 then channel end) as channel,
+        max(case when start_count = 1 then country end) as country,
+        max(case when start_count = 1 then page_path end) as first_page_path,
         sum(case when {{ is_event(var('signed_up_event')) }} then 1 else 0 end) as signup_count,
         sum(case when {{ is_event(var('signed_in_event')) }} then 1 else 0 end) as sign_in_count,
         sum(case when {{ is_event(var('ordered_event')) }} then 1 else 0 end) as order_count,
         sum(case when {{ is_event(var('ordered_event')) }} then revenue end) as revenue
-    from with_position
+    from numbered
     group by person_id, session_number
 )
 
