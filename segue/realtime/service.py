@@ -35,6 +35,7 @@ _PROJECT_SECONDS = 3.0
 _WAREHOUSE_SECONDS = 30.0
 _STATUS_SECONDS = 1.0
 _LOOK_PEOPLE = 200
+_LOOK_PEOPLE_BUSY = 50  # the next batch waits meanwhile
 #: Messages of a backlog that are taken before anybody is evaluated.
 _COLLECT_AT_MOST = 1_000_000
 _PIECE_ROWS = 20_000  # of a pass, so that batches wait for a moment only
@@ -295,7 +296,7 @@ class Service:
                 self._apply(big, self._position)
             self.figures.big.took(started, time.monotonic())
         elif (not is_busy or self.figures.looking.may(started)) and engine.look_ahead(
-            self._now(engine), limit=_LOOK_PEOPLE
+            self._now(engine), limit=_LOOK_PEOPLE_BUSY if is_busy else _LOOK_PEOPLE
         ):
             self.figures.looking.took(started, time.monotonic())
 
