@@ -18,6 +18,7 @@ from segue.models import Project, fingerprint_of, prepare
 from segue.realtime.engine import Engine
 from segue.realtime.figures import Figures
 from segue.realtime.intake import Batch, Intake
+from segue.realtime.landed import Watch
 from segue.realtime.last_good import keep_last_good, remember, remembered
 from segue.realtime.start import Judge, Sources
 from segue.settings import Settings
@@ -83,6 +84,8 @@ class Service:
         self._position: Position = ""
         self._is_first = False  # not everybody was evaluated yet, ever
         self._sources = Sources(Warehouse(settings), event_log, judge)
+        self._landed = Watch(self._sources)
+        self._load_id = -1  # newest load that the engine knows
         self._folder = settings.home / "realtime"
         self._next_project: Project | None = None
         self._published: Project | None = None  # that which is evaluated, without what was kept of an earlier one
@@ -106,10 +109,11 @@ class Service:
             published = prepare(self._settings)
             watcher = threading.Thread(target=self._watch_project, args=(published.fingerprint,), daemon=True)
             watcher.start()
+            threading.Thread(target=self._landed.run, args=(self._stop, _WAREHOUSE_SECONDS), daemon=True).start()
             project = self._keep_last_good(published, remembered(self._folder, published))
             while not self._stop.is_set():
                 try:
-                    with _uncollected():
+                    with _uncollected(), self._landed.lock:
                         engine = self._build(project)
                 except DefinitionError as error:
                     if project is self._published:
@@ -176,6 +180,8 @@ class Service:
             refused=self._refused(project),
             horizon_seconds=self._settings.sweep_seconds,
         )
+        self._landed.forget()
+        self._load_id = self._sources.load_id
         self._is_first = not self._store.is_filled()
         stored = {person: dict(segments) for person, segments in self._store.memberships()}
         stays = stored
@@ -209,7 +215,7 @@ class Service:
         intake = Intake(self._log, self._position, self._judge)
         intake.start()
         self._collected, self._collected_last = 0, None
-        polled = noted = time.monotonic()
+        noted = time.monotonic()
         try:
             while not self._stop.is_set():
                 self._check_lease()
@@ -225,9 +231,7 @@ class Service:
                         return engine.project
                     self._note(engine)
                     noted = moment
-                if moment - polled > _WAREHOUSE_SECONDS:
-                    self._poll_warehouse(engine)
-                    polled = time.monotonic()
+                self._take_landed(engine)
                 project, self._next_project = self._next_project, None
                 if project is not None:
                     project = self._keep_last_good(project, engine.project)
@@ -242,7 +246,7 @@ class Service:
 
     def _idle_seconds(self, engine: Engine) -> float:
         """How long to wait for a batch before there is something else to do."""
-        if engine.is_passing:
+        if engine.is_passing or self._landed.has_some:
             return 0.0
         moments = [m for m in (engine.next_due, engine.next_look) if m is not None]
         if engine.has_big:
@@ -337,9 +341,10 @@ class Service:
         return kept.project
 
     def _redefine(self, engine: Engine, project: Project, *, cause: str = "definition") -> bool:
-        self._sources.held_digests.clear()  # those of what is evaluated are read again
         try:
-            is_done = engine.redefine(project, held=self._sources.held, refused=self._refused(project))
+            with self._landed.lock:
+                self._sources.held_digests.clear()  # those of what is evaluated are read again
+                is_done = engine.redefine(project, held=self._sources.held, refused=self._refused(project))
         except DefinitionError as error:
             log.error("the new definitions cannot be evaluated, the last good ones stay: %s", error.message)
             self.figures.definition_error = error.message
@@ -353,15 +358,16 @@ class Service:
             self._begin_as = cause
         return is_done
 
-    def _poll_warehouse(self, engine: Engine) -> None:
-        try:
-            fresh, held_is_old = self._sources.fresh(), self._sources.held_is_old()
-        except SegueError as error:
-            log.warning("the warehouse cannot be read just now: %s", error.message)
+    def _take_landed(self, engine: Engine) -> None:
+        found = self._landed.take()
+        if found is None:
             return
-        if fresh is not None:
-            self._apply(engine.batch(fresh, self._now(engine)), self._position)
-        if held_is_old and not engine.is_passing:
+        if found.messages is not None:
+            update = engine.batch(found.messages, self._now(engine))
+            if update.people or update.merged or update.gone:
+                self._apply(update, self._position)
+        self._load_id = found.load_id
+        if found.held_is_old and not engine.is_passing:
             self._redefine(engine, engine.project, cause="population")
 
     def _look_again(self, engine: Engine) -> bool:
@@ -397,7 +403,7 @@ class Service:
             log.warning("the log and the store cannot be told (%s); later", type(error).__name__)
 
     def _status(self, engine: Engine) -> dict[str, Any]:
-        knows = {"load_id": self._sources.load_id, "held": dict(self._sources.held_digests)}
+        knows = {"load_id": self._load_id, "held": dict(self._sources.held_digests)}
         return self.figures.status(engine) | knows
 
 
