@@ -62,7 +62,8 @@ class Sources:
     def held_is_old(self) -> bool:
         """Whether the warehouse says something else now of what was read by `held`."""
         with self._warehouse.read() as con:
-            return any(digest(con, relation) != known for relation, known in self.held_digests.items())
+            # A copy: the engine may read others meanwhile.
+            return any(digest(con, relation) != known for relation, known in list(self.held_digests.items()))
 
     def build(
         self, project: Project, *, as_of: datetime, applied: Position, refused: Mapping[str, str], horizon_seconds: int
