@@ -220,13 +220,18 @@ def test_a_held_value_that_is_stale_is_named_and_read_again(world: World) -> Non
     assert world.audit().faults == ()
 
 
-def test_the_engine_reads_a_held_value_again_by_itself(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = world.store.outbox.newest()
-    set_mean(world.settings, 2)
-    monkeypatch.setattr("segue.realtime.service._WAREHOUSE_SECONDS", 0.1)
-    until(lambda: bool(world.told(before)))
-    world.settled()
+def test_the_engine_reads_a_held_value_again_by_itself(world: World) -> None:
+    world.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("segue.realtime.service._WAREHOUSE_SECONDS", 0.1)
+        world.start()
+        before = world.store.outbox.newest()
+        set_mean(world.settings, 2)
+        until(lambda: bool(world.told(before)))
+        world.settled()
+        world.stop()
     assert {(t.segment, t.change, t.cause) for t in world.told(before)} == {("above_mean", "entered", "population")}
+    world.start()
 
 
 def test_what_the_engine_has_not_heard_of_is_no_fault(world: World) -> None:
