@@ -2,10 +2,12 @@
 
 import asyncio
 import ssl
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +21,10 @@ from segue.serving.endpoints import Endpoint
 from segue.serving.stream import public
 from segue.store import Transition
 from segue.store.model import stamp_text
+
+if find_spec("sniffio") is None:
+    # httpcore tries to import it for each request; a module that is known to be missing is not looked for on disk.
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 #: For each step of a request, and for all of it: a receiver that drips its answer must not hold us.
 _STEP_SECONDS, _SECONDS = 10.0, 20.0

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -95,6 +96,9 @@ def api(served: Served) -> Served:
         (("user_id", "ada"), ("anonymous_id", "a/b c"), ("email", "b10a8db164e0754105b7a99be72e3fe5")),
     )
     served.apply(ada, state("p_2", ("power_users",), (("user_id", "bob"),)))
+    header = {"Authorization": f"Bearer {served.token}"}
+    while httpx.get(f"{served.url}/v1/status", headers=header, timeout=60).json()["asOf"] is None:
+        time.sleep(0.05)  # how fresh answers are is looked at beside requests
     return served
 
 
