@@ -266,7 +266,10 @@ class Receiver:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
+                length = int(self.headers["content-length"])
+                body = self.rfile.read(length)
+                if len(body) < length:
+                    return  # the sender was killed in the middle of it
                 status = 204
                 try:
                     found = webhook.verify(body, {name.lower(): value for name, value in self.headers.items()})
