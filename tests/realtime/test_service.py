@@ -184,7 +184,7 @@ def test_an_engine_that_dies_in_its_first_fill_tells_of_nobody_who_was_there_bef
     fill_warehouse(home, raw_events([m for batch in messages() for m in batch]))
     log, store = FakeLog(), FakeStore()
     now = [START + timedelta(minutes=1)]
-    store.die_after = 2
+    store.die_after = 1
     running = Running(home, log, store, lambda: now[0])
     until(lambda: running.error is not None)
     assert isinstance(running.error, Died)
