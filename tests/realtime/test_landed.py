@@ -1,0 +1,43 @@
+"""What comes into the warehouse is handed over in pieces, and a load counts as known with its last one only."""
+
+import pyarrow as pa
+
+from segue.realtime.landed import Watch
+
+
+class Loads:
+    """Sources with one new load, and a table that has changed since it was read."""
+
+    load_id = 7
+
+    def fresh(self) -> pa.Table | None:
+        if self.load_id == 8:
+            return None
+        self.load_id = 8
+        return pa.table({"message_id": [f"m{n}" for n in range(5_000)]})
+
+    def held_is_old(self) -> bool:
+        return True
+
+
+def test_a_load_is_known_with_its_last_piece() -> None:
+    watch = Watch(Loads())  # type: ignore[arg-type]
+    watch.look()
+    found = []
+    while (piece := watch.take()) is not None:
+        found.append(piece)
+    assert [piece.load_id for piece in found] == [7, 7, 7, 8]
+    assert [piece.held_is_old for piece in found] == [False, False, False, True]
+    messages = [
+        one for piece in found if piece.messages is not None for one in piece.messages["message_id"].to_pylist()
+    ]
+    assert messages == [f"m{n}" for n in range(5_000)]
+    assert not watch.has_some
+
+
+def test_what_waits_is_forgotten_when_the_history_is_loaded_anew() -> None:
+    watch = Watch(Loads())  # type: ignore[arg-type]
+    watch.look()
+    assert watch.has_some
+    watch.forget()
+    assert watch.take() is None
