@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from functools import cache
 
 import duckdb
 import pyarrow as pa
@@ -33,7 +34,8 @@ class Verdicts:
     """
 
     def __init__(self, project: Project, staging: Staging, held: Held, refused: Mapping[str, str]) -> None:
-        self._project, self._staging, self._held, self._refused = project, staging, held, refused
+        # Read once: all that is answered here goes by the same state of them.
+        self._project, self._staging, self._held, self._refused = project, staging, cache(held), refused
         self.rules: Rules = rules(project, refused)
         self._chain = self._made(self.rules)
         self._bare = self._made(self.rules, has_features=False)
