@@ -100,6 +100,7 @@ def main() -> None:
         events=count,
         people=people,
         events_of_history=history,
+        events_per_engine_cpu_second=round(count / max(used["engine"], 0.1)),
         engine_cpu_seconds=used["engine"],
         store_cpu_seconds=used["valkey"],
     )
