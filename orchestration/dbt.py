@@ -149,7 +149,7 @@ def build(
         args=[_dbt_program(), *arguments, *params.selection_args],
         env={
             **os.environ,
-            **dbt_environment(settings, as_of=as_of, window=window),
+            **dbt_environment(settings, as_of=as_of, window=window, project=project.project_dir),
             "DBT_TARGET_PATH": str(target),
             "DBT_LOG_PATH": str(target),
             "DBT_LOG_FORMAT": "json",

@@ -105,3 +105,21 @@
 {%- macro spark__days_from_to(first, last) -%}
     select explode(sequence({{ first }}, {{ last }}, interval 1 day)) as date
 {%- endmacro -%}
+
+{#- The middle of a group's values. -#}
+{%- macro middle(value) -%}
+    {{- adapter.dispatch('middle', 'segue')(value) -}}
+{%- endmacro -%}
+
+{%- macro default__middle(value) -%}
+    median({{ value }})
+{%- endmacro -%}
+
+{%- macro spark__middle(value) -%}
+    percentile(cast({{ value }} as double), 0.5)
+{%- endmacro -%}
+
+{#- The first instant of the hour of a timestamp. -#}
+{%- macro hour_of(moment) -%}
+    date_trunc('hour', {{ moment }})
+{%- endmacro -%}

@@ -5,6 +5,7 @@ replaced by an empty database in memory, so neither its lock nor its files are t
 """
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from dbt.cli.main import dbtRunner
 from segue.errors import DefinitionError
 from segue.models.check import check, depends_on_broken
 from segue.models.faults import is_conflict, missing_reference, named_files, sentence
+from segue.models.kpis import VARIABLE, kpi_models
 from segue.models.manifest import read_models
 from segue.models.person_local import broken_promises
 from segue.models.project import BrokenModel, Project
@@ -252,6 +254,7 @@ def _compile_with_dbt(home: Path) -> Compile:
     arguments += ["--project-dir", project, "--profiles-dir", project, "--target-path", target, "--log-path", target]
 
     def compile() -> str | None:
+        os.environ[VARIABLE] = " ".join(kpi_models(home / "project"))  # without those that were left out
         result = runner.invoke(arguments)
         if result.exception is not None:
             return str(result.exception)

@@ -181,7 +181,7 @@ def _severity(run: Sequence[Day], threshold: float, series: Series) -> Severity:
     is_large, is_long = worst.score >= 4.2, sum(day.p_value <= threshold for day in run) >= 3
     step = 2 if worst.score >= 5.5 else is_large + is_long
     # What a count rests on is what was expected of it; an outage leaves few.
-    expected = series.restore(worst.forecast.center)
+    expected = series.restore(worst.forecast.middle)
     cases = expected if series.kind == "count" else worst.denominator
     small = abs(worst.value - expected) < _SMALL_CHANGE * abs(expected)
     if small or (cases is not None and cases < _FEW_CASES):

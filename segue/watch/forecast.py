@@ -31,6 +31,10 @@ _YEARLY_FROM_DAYS = 730
 _OUTLIER = 3.5
 #: From here on the exact distribution of a ratio is slow and tells nothing more.
 _MANY_CASES = 5000
+#: Paces at which a forecast may follow a series away from its model; the first one is not to.
+_PACES = (0.0, 0.05, 0.1, 0.2, 0.35)
+_TRIED_DAYS = 180
+_CUT = 3.0
 #: The median absolute deviation of a normal distribution times this is its standard deviation.
 _MAD = 1.4826
 #: A holiday never seen in this series may move it by half as easily as not at all (log or logit scale).
@@ -51,6 +55,18 @@ class Forecast:
     trained_count: int
     trained_level: float  # mean of the last four weeks of training
     trained_mean: float
+    # How far the series has lately been from the model, and how quickly that is followed (0: not at all).
+    drift: float = 0.0
+    follow: float = 0.0
+
+    @property
+    def middle(self) -> float:
+        """What is expected, on the scale of the model."""
+        return self.center + self.drift
+
+    def after(self, error: float) -> float:
+        """The drift once a day's distance from `center` is known."""
+        return self.drift + self.follow * (error - self.drift)
 
     def basis(self) -> str:
         """As stored beside the plain columns of `watch.forecasts`."""
@@ -64,7 +80,7 @@ class Forecast:
     def deviation(self, series: Series, denominator: float | None) -> float:
         """Standard deviation of the day, given how many cases it had."""
         factor = series.spread_factor(denominator, self.typical)
-        variance = self.spread**2 * factor + series.sampling_variance(self.center, denominator)
+        variance = self.spread**2 * factor + series.sampling_variance(self.middle, denominator)
         return self.inflation * math.sqrt(variance)
 
     def law(self, series: Series, denominator: float | None) -> CountLaw | None:
@@ -73,8 +89,8 @@ class Forecast:
         Negative binomial for counts, beta-binomial for ratios, with the same mean and variance: they know how
         skewed small numbers are.
         """
-        mean = series.restore(self.center)
-        sampling = series.sampling_variance(self.center, denominator)
+        mean = series.restore(self.middle)
+        sampling = series.sampling_variance(self.middle, denominator)
         extra = max(self.deviation(series, denominator) ** 2 - sampling, 1e-6)
         if series.kind == "count" and mean > 0:
             return NegativeBinomial(mean=mean, extra=extra)
@@ -88,7 +104,7 @@ class Forecast:
 
         law = self.law(series, point.denominator)
         if law is None:
-            return (series.transform(point) - self.center) / self.deviation(series, point.denominator)
+            return (series.transform(point) - self.middle) / self.deviation(series, point.denominator)
         count = round(point.value if series.kind == "count" else point.value * (point.denominator or 0.0))
         below, above = law.tails(count)
         return float(ndtri(max(below, 1e-300)) if below < above else -ndtri(max(above, 1e-300)))
@@ -102,11 +118,11 @@ class Forecast:
         law = self.law(series, cases)
         if law is None:
             half = reach * self.deviation(series, cases)
-            lower, upper = series.restore(self.center - half), series.restore(self.center + half)
+            lower, upper = series.restore(self.middle - half), series.restore(self.middle + half)
         else:
             total = round(cases or 1.0) if series.kind == "ratio" else 1
             lower, upper = (count / total for count in law.interval(float(ndtr(-reach))))
-        return series.restore(self.center), lower, upper
+        return series.restore(self.middle), lower, upper
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +188,9 @@ def fit(series: Series, known: Training, days: Sequence[date], *, country: str, 
     # Trend 2, weekly season 6, one per holiday: residuals are that much smaller than errors.
     parameters = min(8 + len(seen), len(keep) // 2)
     freedom = len(keep) - parameters
-    spread, variance = _spread(series, known, fitted, keep, freedom)
+    follow, drifts = _following([y - f for y, f in zip(known.values, fitted, strict=True)], scale)
+    followed = [f + d for f, d in zip(fitted, drifts, strict=False)]
+    spread, variance = _spread(series, known, followed, keep, freedom)
     recent = [p.denominator for p in known.points[-28:] if p.denominator is not None]
     return [
         Forecast(
@@ -186,9 +204,32 @@ def fit(series: Series, known: Training, days: Sequence[date], *, country: str, 
             trained_count=len(known.values),
             trained_level=known.level,
             trained_mean=known.mean,
+            drift=drifts[-1],
+            follow=follow,
         )
         for day, center in zip(days, ahead, strict=True)
     ]
+
+
+def _following(errors: Sequence[float], scale: float) -> tuple[float, list[float]]:
+    """How quickly to follow a series away from its model, and the drift before each day and after the last.
+
+    Simple exponential smoothing of the errors (Brown 1956), each cut at three times the usual one so that a disturbed
+    day moves little. The pace is the one that would have erred least, day by day, over the last half year; following
+    at all has to be worth 2 %.
+    """
+    best, chosen, least = 0.0, [0.0] * (len(errors) + 1), math.inf
+    for pace in _PACES:
+        drift, drifts, cost = 0.0, [0.0], 0.0
+        for number, error in enumerate(errors):
+            away = min(max(error - drift, -_CUT * scale), _CUT * scale)
+            if number >= len(errors) - _TRIED_DAYS:
+                cost += away**2
+            drift += pace * away
+            drifts.append(drift)
+        if cost < least * (1.0 if best else 0.98):
+            best, chosen, least = pace, drifts, cost
+    return best, chosen
 
 
 def _spread(

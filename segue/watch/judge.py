@@ -7,7 +7,7 @@ measure have (Benjamini & Yekutieli, Ann. Stat. 29, 2001).
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from statistics import median
 from typing import Literal
@@ -97,7 +97,7 @@ def judge(series: Series, memory: Memory, *, first: date, last: date, country: s
             series=series,
             status="too_short",
             detail=detail,
-            forecasts=tuple(chain.fresh),
+            forecasts=tuple(chain.fresh.values()),
             fit_count=chain.fit_count,
             learned_since=since,
         )
@@ -111,7 +111,7 @@ def judge(series: Series, memory: Memory, *, first: date, last: date, country: s
         status="judged",
         detail=detail,
         days=days,
-        forecasts=tuple(chain.fresh),
+        forecasts=tuple(chain.fresh.values()),
         fit_count=chain.fit_count,
         learned_since=chain.learned_since,
         detectable_change=chain.detectable_change(),
@@ -169,7 +169,7 @@ class _Chain:
         self.errors: list[float] = []
         self.days: list[Day] = []
         self.forecasts = memory.forecasts
-        self.fresh: list[Forecast] = []
+        self.fresh: dict[date, Forecast] = {}
         self.fit_count = 0
         self.run_start: date | None = None
         self.run_direction: Direction | None = None
@@ -190,9 +190,14 @@ class _Chain:
         if not forecasts:
             return
         self.latest = forecasts[0]
-        for forecast in forecasts:
+        drift = forecasts[0].drift
+        for stored in forecasts:
+            forecast = replace(stored, drift=drift)
+            if forecast != stored:
+                self.fresh[forecast.day] = forecast
             if forecast.day in self.points and forecast.day <= self.last:
-                self._day(forecast, self.points[forecast.day])
+                self.latest = forecast
+                drift = self._day(forecast, self.points[forecast.day])
 
     def _kept(self, week: list[date], least: int) -> list[Forecast]:
         """What was forecast for this week before, if it learned from the days as they are now."""
@@ -208,14 +213,17 @@ class _Chain:
             return []
         made = fit(self.series, known, week, country=self.country, inflation=self._inflation())
         self.fit_count += 1
-        self.fresh += made
+        self.fresh |= {forecast.day: forecast for forecast in made}
         return made
 
     def _known(self, before: date) -> Training:
         return training(self.series, before=before, since=self.learned_since, masked=self.masked)
 
-    def _day(self, forecast: Forecast, point: Point) -> None:
+    def _day(self, forecast: Forecast, point: Point) -> float:
+        """Judge a day; returns the drift for the next one."""
         from scipy.special import stdtr
+
+        drift = forecast.drift
 
         error = forecast.distance(self.series, point)
         direction: Direction = "up" if error > 0 else "down"
@@ -228,10 +236,11 @@ class _Chain:
                 self.masked = {day for day in self.masked if day < self.run_start}
                 self.errors = []
         else:
+            drift = forecast.after(self.series.transform(point) - forecast.center)
             self.errors.append(error * forecast.inflation)
             self.run_start = self.run_direction = None
         if point.date < self.first:
-            return
+            return drift
         # Student's t knows how little history there is.
         p_value = min(2 * float(stdtr(forecast.freedom, -abs(error))), 1.0)
         self.days.append(
@@ -245,6 +254,7 @@ class _Chain:
                 score=score_of(p_value),
             )
         )
+        return drift
 
     def _inflation(self) -> float:
         """How much more the last weeks' forecasts erred than they said they would; a few days say little of it."""
@@ -262,8 +272,8 @@ class _Chain:
             return None
         forecast = self.latest
         step = float(t.isf(0.0005, forecast.freedom)) * forecast.deviation(self.series, forecast.typical)
-        expected = self.series.restore(forecast.center)
-        return (self.series.restore(forecast.center + step) - expected) / expected if expected else None
+        expected = self.series.restore(forecast.middle)
+        return (self.series.restore(forecast.middle + step) - expected) / expected if expected else None
 
 
 def _days_from(first: date, count: int) -> list[date]:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from segue.clock import to_warehouse
+from segue.models.kpis import kpi_models
 from segue.settings import PROJECT_ROOT, Settings
 from segue.warehouse import Connection, Warehouse
 
@@ -136,6 +137,7 @@ class Lab:
             "DBT_LOG_PATH": str(self.target),
             "DBT_PROJECT_DIR": str(self.project),
             "DBT_PROFILES_DIR": str(self.project),
+            "SEGUE_KPIS": " ".join(kpi_models(self.project)),
         }
         if window:
             environment["SEGUE_WINDOW_START"], environment["SEGUE_WINDOW_END"] = (day.isoformat() for day in window)

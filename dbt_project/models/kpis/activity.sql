@@ -33,14 +33,12 @@ evaluated as (
 
 sliced as (
     select 'all' as slice, sessions.* from sessions
+    {%- for dimension in dimensions() %}
     union all
-    select 'platform=' || platform, sessions.*
+    select '{{ dimension }}=' || {{ dimension }}, sessions.*
     from sessions
-    where platform is not null
-    union all
-    select 'channel=' || channel, sessions.*
-    from sessions
-    where channel is not null
+    where {{ dimension }} is not null
+    {%- endfor %}
     union all
     -- Who was in the segment when the session began.
     select 'segment=' || memberships.segment, sessions.*
@@ -59,6 +57,7 @@ counted as (
         count(*) as session_count,
         sum(case when is_converted then 1 else 0 end) as converted_session_count,
         sum(duration_seconds) as duration_seconds,
+        {{ middle('duration_seconds') }} as median_duration_seconds,
         sum(signup_count) as signup_count,
         sum(order_count) as order_count,
         sum(revenue) as revenue
@@ -86,16 +85,13 @@ people as (
 first_dates as (
     select 'all' as slice, min(cast(started_at as date)) as first_date
     from {{ ref('sessions') }}
+    {%- for dimension in dimensions() %}
     union all
-    select 'platform=' || platform, min(cast(started_at as date))
+    select '{{ dimension }}=' || {{ dimension }}, min(cast(started_at as date))
     from {{ ref('sessions') }}
-    where platform is not null
-    group by platform
-    union all
-    select 'channel=' || channel, min(cast(started_at as date))
-    from {{ ref('sessions') }}
-    where channel is not null
-    group by channel
+    where {{ dimension }} is not null
+    group by {{ dimension }}
+    {%- endfor %}
 ),
 
 spine as (
@@ -114,6 +110,7 @@ select
     coalesce(counted.session_count, 0) as session_count,
     cast(coalesce(counted.converted_session_count, 0) as bigint) as converted_session_count,
     cast(coalesce(counted.duration_seconds, 0) as double) as duration_seconds,
+    cast(counted.median_duration_seconds as double) as median_duration_seconds,
     cast(coalesce(counted.signup_count, 0) as bigint) as signup_count,
     cast(coalesce(counted.order_count, 0) as bigint) as order_count,
     cast(coalesce(counted.revenue, 0) as double) as revenue,

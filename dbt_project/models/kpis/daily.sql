@@ -1,16 +1,5 @@
-{%- set kpis = [
-    ref('conversion'),
-    ref('engagement_duration'),
-    ref('retention'),
-    ref('session_count'),
-    ref('signups'),
-    ref('active_people'),
-    ref('revenue'),
-    ref('segment_size'),
-] %}
-
-{%- for kpi in kpis %}
-select kpi, slice, date, value, numerator, denominator, is_complete from {{ kpi }}
+{%- for name in kpi_models() %}
+select kpi, slice, date, value, numerator, denominator, is_complete from {{ ref(name) }}
 {%- if not loop.last %}
 union all
 {%- endif %}

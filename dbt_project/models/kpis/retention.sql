@@ -20,7 +20,7 @@ with days as (
 people as (select person_id, first_seen_at from {{ ref('person_features') }}),
 
 sessions as (
-    select person_id, started_at, platform, channel
+    select person_id as visitor_id, started_at, {{ dimensions() | join(', ') }}
     from {{ ref('sessions') }}
     where {{ not_before('started_at', first_day, delay) }}
 ),
@@ -36,12 +36,11 @@ newcomers as (
     select
         days.date,
         people.person_id,
-        cast(people.first_seen_at as date) as first_date,
-        sessions.platform,
-        sessions.channel
+        sessions.*,
+        cast(people.first_seen_at as date) as first_date
     from people
     inner join days on cast(people.first_seen_at as date) = cast(days.date - {{ delay }} as date)
-    left join sessions on people.person_id = sessions.person_id and people.first_seen_at = sessions.started_at
+    left join sessions on people.person_id = sessions.visitor_id and people.first_seen_at = sessions.started_at
 ),
 
 returned as (
@@ -56,14 +55,12 @@ returned as (
 
 sliced as (
     select 'all' as slice, date, person_id from newcomers
+    {%- for dimension in dimensions() %}
     union all
-    select 'platform=' || platform, date, person_id
+    select '{{ dimension }}=' || {{ dimension }}, date, person_id
     from newcomers
-    where platform is not null
-    union all
-    select 'channel=' || channel, date, person_id
-    from newcomers
-    where channel is not null
+    where {{ dimension }} is not null
+    {%- endfor %}
 ),
 
 counted as (
