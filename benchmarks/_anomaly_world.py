@@ -122,8 +122,8 @@ def _incidents(
     for number, at in enumerate(starts):
         if rng.random() < 0.15:
             continue
-        kinds = ("drop", "spike", "outage", "drop", "spike") if number == 0 else ("drop", "spike", "shift", "leak", "outage")
-        kind = str(rng.choice(kinds))
+        lasting = ("shift", "leak") if number else ("drop", "spike")
+        kind = str(rng.choice(("drop", "spike", "outage", *lasting)))
         size = float(rng.uniform(0.1, 0.6))
         length = int(rng.integers(1, 4))
         if kind == "spike":

@@ -6,7 +6,7 @@ a score is the distance from the forecast in halves of the model's own interval,
 
 import json
 import sys
-from datetime import date, timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from statsforecast.models import MSTL, AutoETS
 
 
 def main(source, target, mondays):
-    cases = json.load(open(source))
+    cases = json.loads(Path(source).read_text())
     days = sorted({d for c in cases for d, _ in c["values"]})
     everyday = pd.date_range(days[0], days[-1])
     columns = {}
@@ -42,7 +42,7 @@ def main(source, target, mondays):
                     continue
                 half = max((row[f"{name}-hi-95"] - row[f"{name}-lo-95"]) / 2, 1e-9)
                 scores[name][number][day.date().isoformat()] = float((value - row[name]) / half * 1.96)
-    json.dump(scores, open(target, "w"))
+    Path(target).write_text(json.dumps(scores))
 
 
 if __name__ == "__main__":

@@ -233,12 +233,12 @@ def main(*, quick: bool) -> None:
         "strong season, 30 % is 4 σ and more": lambda c: c.strong and c.sigmas_of_30 >= 4,
         "weak season, 30 % is 4 σ and more": lambda c: not c.strong and c.sigmas_of_30 >= 4,
         "30 % is 2 to 4 σ": lambda c: 2 <= c.sigmas_of_30 < 4,
-        "all": lambda c: True,
+        "all": lambda _: True,
     }
     table: dict[str, dict[str, Outcome]] = {}
     for label, keep in classes.items():
         print(f"\n{label}")
-        print(f"{'':18}{'recall':>8}{'≥30 %':>8}{'precision':>11}{'F1':>7}{'delay d':>9}{'false/100':>11}  at equal rate")
+        print(f"{'':18}{'recall':>8}{'≥30 %':>8}{'precision':>11}{'F1':>7}{'delay d':>9}{'false/100':>11}")
         for name, (on_train, on_test) in scores.items():
             threshold = threshold_for(*subset(train, on_train, keep))
             chosen = subset(test, on_test, keep)
@@ -246,7 +246,8 @@ def main(*, quick: bool) -> None:
             table.setdefault(label, {})[name] = equal
             print(
                 f"{name:18}{o.recall:8.2f}{o.recall_30:8.2f}{o.precision:11.2f}{o.f1:7.2f}{o.delay:9.1f}"
-                f"{o.false_rate:11.2f}  recall {equal.recall:.2f}, ≥30 % {equal.recall_30:.2f}, F1 {equal.f1:.2f}"
+                f"{o.false_rate:11.2f}   at equal rate: recall {equal.recall:.2f}, "
+                f"≥30 % {equal.recall_30:.2f}, F1 {equal.f1:.2f}"
             )
     p_values = [_p(s) for one in scores["Segue"][1] for s in one.values()]
     bar = discoveries(p_values, rate=0.02)

@@ -47,6 +47,11 @@ class Settings(BaseSettings):
     )
     dagster_url: str = Field("http://127.0.0.1:3000", description="Where the Dagster UI answers; used for links.")
     slack_webhook_url: SecretStr | None = Field(None, description="Slack incoming webhook for alerts.")
+    slack_token: SecretStr | None = Field(
+        None, description="Bot token of a Slack app (xoxb-…): alerts with charts and threads. Comes before the webhook."
+    )
+    slack_channel: str = Field("", description="Slack channel for alerts by bot token, such as #alerts or its id.")
+    slack_api_url: str = Field("https://slack.com/api/", description="Slack's API, for GovSlack or a proxy.")
     smtp_url: SecretStr | None = Field(None, description="smtp://user:password@host:port for e-mail alerts.")
     email_from: str = Field("segue@localhost", description="Sender of e-mail alerts.")
     email_to: str = Field("", description="Receivers of e-mail alerts, separated by commas.")
@@ -71,6 +76,9 @@ class Settings(BaseSettings):
     api_requests_per_second: int = Field(
         1000, ge=1, description="Requests that one read token may make; beyond, the API answers 429."
     )
+    dashboard_host: str = Field("127.0.0.1", description="Where the dashboard listens; a proxy with a login before it.")
+    dashboard_port: int = Field(8723, ge=0, le=65535, description="Port of the dashboard. 0: any free one.")
+    dashboard_url: str = Field("", description="Where people open the dashboard; used for links in alerts.")
     webhook_allow_private: bool = Field(
         False, description="Let webhooks go to private, loopback and link-local addresses."
     )

@@ -5,34 +5,31 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from segue.alerts import ledger
+from segue.alerts import ledger, state
 from segue.alerts.channels import Channel, channels_of, folder_of
+from segue.alerts.compose import compose
 from segue.alerts.errors import DeliveryError
 from segue.alerts.ledger import Entry
 from segue.alerts.message import (
     Alert,
     Kind,
-    anomaly_alert,
     check_failed_alert,
     recovered_alert,
     run_failed_alert,
     trouble_alert,
     web_address,
 )
-from segue.clock import to_warehouse
+from segue.alerts.plan import Notice, Situation, due
+from segue.alerts.policy import load_policy
+from segue.alerts.slack_bot import Posted
 from segue.errors import BadInputError, SegueError
 from segue.settings import Settings, load_settings
-from segue.warehouse import Connection, Warehouse, WriterLock, has_table
-from segue.watch import Anomaly, Severity, anomalies, plot_anomaly, plot_overview
+from segue.warehouse import Connection, Warehouse, WriterLock
+from segue.watch import Severity, load_calendar
 
 log = logging.getLogger(__name__)
-
-#: An anomaly that ended longer ago than this, before the last judged day, is history and no news: somebody who
-#: sets up Slack today is not sent last year.
-NEWS_DAYS = 35
-_DRAWN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +52,7 @@ class NotSent:
     subject_count: int
     reason: str
     is_final: bool  # trying again is of no use
+    retry_after: float | None = None  # seconds that the channel asked to wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,28 +84,27 @@ def pending(
 
     Args:
         settings: decide the channels; default: those in force.
-        as_of: leaves out what is to be tried again only later than this.
+        as_of: leaves out what is to be told only later than this: what waits to be tried again, quiet hours.
     """
-    names = [channel.name for channel in channels_of(settings or load_settings())]
+    current = settings or load_settings()
+    situation = Situation(
+        settings=current,
+        policy=load_policy(current.dbt_project / "alerts.yml"),
+        as_of=as_of,
+        min_severity=min_severity,
+        retry_now=False,
+    )
     known = {(e.channel, e.subject_id): e for e in ledger.entries(con)}
-    moment = None if as_of is None else to_warehouse(as_of)
-
-    def is_due(entry: Entry) -> bool:
-        return moment is None or entry.next_attempt_at is None or entry.next_attempt_at <= moment
-
-    fresh = [
-        Pending(kind="anomaly", subject_id=a.anomaly_id, channel=name, attempts=0)
-        for name in names
-        for a in _news(con, min_severity)
-        if (name, a.anomaly_id) not in known
+    return [
+        Pending(
+            kind=notice.kind,
+            subject_id=subject,
+            channel=notice.channel.name,
+            attempts=entry.attempts if (entry := known.get((notice.channel.name, subject))) else 0,
+        )
+        for notice in due(con, situation)
+        for subject in notice.subjects
     ]
-    still_there = {a.anomaly_id for a in _news(con, min_severity)}
-    again = [
-        Pending(kind=e.kind, subject_id=e.subject_id, channel=e.channel, attempts=e.attempts)
-        for e in known.values()
-        if e.channel in names and e.may_be_sent and is_due(e) and (e.kind != "anomaly" or e.subject_id in still_there)
-    ]
-    return [*fresh, *again]
 
 
 def pending_key(waiting: Sequence[Pending]) -> str:
@@ -125,45 +122,53 @@ def announce(
     min_severity: Severity = "medium",
     progress: Callable[[str], None] | None = None,
 ) -> AnnounceReport:
-    """Announce every anomaly that has not been, and send again what failed before.
+    """Announce what has not been: one message per incident, an update in its thread, its recovery.
 
     Each channel is told of an anomaly once, however often and wherever this runs: the ledger
     `alerts.announcements` says `pending`, committed, before a message is sent, and `sent` after. A process that
-    dies between the two leaves it open whether the message arrived, so it is sent once more and then no more:
-    twice at the worst. What a channel refuses is tried again at the next rounds, with growing pauses; what it
-    will never take is kept in the folder `alerts` under the home.
+    dies between the two leaves it open whether the message arrived: by bot token Slack is asked; elsewhere it is sent
+    once more and then no more, twice at the worst. What a channel refuses is tried again at the next rounds, with
+    growing pauses or as long as it asked; what it will never take is kept in the folder `alerts` under the home.
 
-    Opens transactions of its own, and none while it sends. All anomalies that wait go in one message.
+    Opens transactions of its own, and none while it sends.
 
     Args:
-        as_of: aware UTC; stands in the message and in the ledger.
-        run_url: where the message leads; default: the anomalies in the Dagster UI.
-        min_severity: what is less severe stays in `watch.anomalies` only.
+        as_of: aware UTC; stands in the message and in the ledger, and decides quiet hours, mutes and digests.
+        run_url: where the message leads without a dashboard; default: the anomalies in the Dagster UI.
+        min_severity: what is less severe stays in `watch.anomalies` only, and in the digest.
 
     Raises:
         BadSettingError: when the address of a channel cannot be used.
+        DefinitionError: when `alerts.yml` or `calendar.yml` is wrong.
     """
-    channels = channels_of(settings)
+    situation = Situation(
+        settings=settings,
+        policy=load_policy(settings.dbt_project / "alerts.yml"),
+        as_of=as_of,
+        min_severity=min_severity,
+        retry_now=True,
+    )
+    calendar = load_calendar(settings.dbt_project / "calendar.yml")
     outcomes: list[Sent | NotSent] = []
     with _turn(settings):
-        for channel in channels:
-            with warehouse.read() as con:
-                before = {e.subject_id: e for e in ledger.entries(con) if e.channel == channel.name}
-                given_up = [e.subject_id for e in before.values() if e.status == "pending" and not e.may_be_sent]
-                new = [a for a in _news(con, min_severity) if (e := before.get(a.anomaly_id)) is None or e.may_be_sent]
-                alerts: list[tuple[Alert, list[str]]] = []
-                if new:
-                    link = run_url or f"{settings.dagster_url.rstrip('/')}/assets/watch/anomalies"
-                    alerts.append((_draw(con, new, as_of=as_of, url=link), [a.anomaly_id for a in new]))
-                for entry in before.values():
-                    if entry.kind != "anomaly" and entry.may_be_sent:
-                        alerts.append((ledger.stored_alert(con, channel.name, entry.subject_id), [entry.subject_id]))
+        with warehouse.read() as con:
+            entries = ledger.entries(con)
+            before = {(e.channel, e.subject_id): e for e in entries}
+            notices = due(con, situation)
+            alerts = [
+                compose(con, notice, settings, as_of=as_of, run_url=run_url, calendar=calendar) for notice in notices
+            ]
+        names = {notice.channel.name for notice in notices} | {c.name for c in channels_of(settings)}
+        for name in sorted(names):
+            given_up = [
+                e.subject_id for e in entries if e.channel == name and e.status == "pending" and not e.may_be_sent
+            ]
             if given_up:
-                _give_up(warehouse, channel.name, given_up, as_of)
-            for alert, subjects in alerts:
-                if progress is not None:
-                    progress(f"telling {channel.name}: {alert.title}")
-                outcomes.append(_send(warehouse, settings, channel, alert, subjects, before, as_of))
+                _give_up(warehouse, name, given_up, as_of)
+        for notice, alert in zip(notices, alerts, strict=True):
+            if progress is not None:
+                progress(f"telling {notice.channel.name}: {alert.title}")
+            outcomes.append(_send(warehouse, settings, notice, alert, before, as_of))
     return _report(outcomes)
 
 
@@ -206,7 +211,9 @@ def announce_failure(
                 before = {e.subject_id: e for e in ledger.entries(con) if e.channel == channel.name}
             entry = before.get(subject_id)
             if entry is None or entry.may_be_sent:
-                outcomes.append(_send(warehouse, settings, channel, alert, [subject_id], before, as_of))
+                notice = Notice(kind=kind, channel=channel, subjects=(subject_id,))
+                known = {(channel.name, subject): e for subject, e in before.items()}
+                outcomes.append(_send(warehouse, settings, notice, alert, known, as_of))
     return _report(outcomes)
 
 
@@ -215,7 +222,7 @@ def send_sample(settings: Settings, *, as_of: datetime) -> AnnounceReport:
     from segue.alerts.sample import sample_alert
 
     alert = sample_alert(as_of=as_of, url=web_address(settings.dagster_url))
-    outcomes = [_deliver(channel, alert, 1) for channel in channels_of(settings)]
+    outcomes = [_deliver(channel, alert, 1)[0] for channel in channels_of(settings)]
     return _report(outcomes)
 
 
@@ -231,49 +238,24 @@ def _turn(settings: Settings) -> AbstractContextManager[None]:
     return WriterLock(settings.home / "alerts" / "send.lock").held("announce")
 
 
-def _news(con: Connection, min_severity: Severity) -> list[Anomaly]:
-    found = anomalies(con, min_severity=min_severity)
-    if not found or not has_table(con, "watch", "series"):
-        return found
-    row = con.execute("select max(last_judged_date) from watch.series").fetchone()
-    if row is None or row[0] is None:
-        return found
-    oldest = row[0] - timedelta(days=NEWS_DAYS)
-    return [a for a in found if a.last_date >= oldest]
-
-
-def _draw(con: Connection, new: Sequence[Anomaly], *, as_of: datetime, url: str) -> Alert:
-    row = con.execute("select max(last_judged_date) from watch.series").fetchone()
-    known_until = row[0] if row is not None else None
-    plain = anomaly_alert(new, as_of=as_of, known_until=known_until, url=url)
-    charts: dict[str, bytes] = {}
-    overview = None
-    try:
-        for item in plain.items[:_DRAWN]:
-            charts[item.subject_id] = plot_anomaly(con, item.subject_id)
-        overview = plot_overview(con, ids=[a.anomaly_id for a in new]) if len(new) > 1 else None
-    except Exception:  # a picture that cannot be drawn must not hold up the words
-        log.exception("the alert goes out without its pictures")
-    return anomaly_alert(new, as_of=as_of, known_until=known_until, url=url, overview=overview, charts=charts)
-
-
 def _send(
     warehouse: Warehouse,
     settings: Settings,
-    channel: Channel,
+    notice: Notice,
     alert: Alert,
-    subjects: Sequence[str],
-    before: dict[str, Entry],
+    before: dict[tuple[str, str], Entry],
     as_of: datetime,
 ) -> Sent | NotSent:
+    channel, subjects = notice.channel, notice.subjects
+    mine = {subject: e for (name, subject), e in before.items() if name == channel.name}
     with warehouse.write(f"about to tell {channel.name}") as con:
         ledger.ensure_tables(con)
-        ledger.claim(con, alert, channel.name, subjects, before, as_of=as_of)
-    outcome = _deliver(channel, alert, len(subjects))
+        ledger.claim(con, alert, channel.name, subjects, mine, as_of=as_of)
+    outcome, posted = _deliver(channel, alert, len(subjects), thread=notice.thread, again=notice.again)
     is_final = isinstance(outcome, NotSent) and outcome.is_final
     detail = outcome.where if isinstance(outcome, Sent) else outcome.reason
     if is_final and channel.name != "folder":
-        detail = f"{detail}\n  kept in {folder_of(settings).deliver(alert)}"
+        detail = f"{detail}\n  kept in {folder_of(settings).deliver(alert, None, False).where}"
     with warehouse.write(f"told {channel.name}") as con:
         ledger.settle(
             con,
@@ -283,25 +265,39 @@ def _send(
             detail=detail,
             error=isinstance(outcome, NotSent),
             is_final=is_final,
+            retry_after=outcome.retry_after if isinstance(outcome, NotSent) else None,
         )
+        if isinstance(outcome, Sent) and notice.incident is not None and notice.kind == "anomaly":
+            state.keep_thread(con, notice.incident.incident_id, channel.name, posted, as_of)
     return outcome
 
 
-def _deliver(channel: Channel, alert: Alert, subject_count: int) -> Sent | NotSent:
+def _deliver(
+    channel: Channel, alert: Alert, subject_count: int, *, thread: Posted | None = None, again: bool = False
+) -> tuple[Sent | NotSent, Posted | None]:
     try:
-        where = channel.deliver(alert)
+        delivered = channel.deliver(alert, thread, again)
     except SegueError as error:
         log.warning("%s did not take the alert: %s", channel.name, error.message)
-        return NotSent(
-            channel=channel.name,
-            title=alert.title,
-            subject_count=subject_count,
-            reason=str(error),
-            is_final=not isinstance(error, DeliveryError) or error.is_final,
+        return (
+            NotSent(
+                channel=channel.name,
+                title=alert.title,
+                subject_count=subject_count,
+                reason=str(error),
+                is_final=not isinstance(error, DeliveryError) or error.is_final,
+                retry_after=error.retry_after if isinstance(error, DeliveryError) else None,
+            ),
+            None,
         )
-    return Sent(
-        channel=channel.name, alert_id=alert.alert_id, title=alert.title, subject_count=subject_count, where=where
+    sent = Sent(
+        channel=channel.name,
+        alert_id=alert.alert_id,
+        title=alert.title,
+        subject_count=subject_count,
+        where=delivered.where,
     )
+    return sent, delivered.posted
 
 
 def _give_up(warehouse: Warehouse, channel: str, subjects: Sequence[str], as_of: datetime) -> None:

@@ -8,8 +8,12 @@ class DeliveryError(SegueError):
 
     Args:
         is_final: trying again cannot help until somebody changes a setting.
+        retry_after: seconds that the channel asked to wait.
     """
 
-    def __init__(self, message: str, *, fix: str | None = None, is_final: bool = False) -> None:
+    def __init__(
+        self, message: str, *, fix: str | None = None, is_final: bool = False, retry_after: float | None = None
+    ) -> None:
         super().__init__(message, fix=fix)
         self.is_final = is_final
+        self.retry_after = retry_after

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from html import escape
 
-from segue.alerts.message import Alert, Item
+from segue.alerts.message import STORED, Alert, Item
 
 _INK, _MUTED, _LINE, _PAPER = "#1f2430", "#6b7280", "#e5e7eb", "#ffffff"
 _COLOURS = {"high": "#c92a2a", "medium": "#d9480f", "low": "#8a6d00"}
@@ -15,7 +15,13 @@ _LABELS = {
     "check_failed": "Check failed",
     "trouble": "Trouble",
     "recovered": "Over",
+    "incident_over": "Recovered",
+    "escalation": "KPI alert, unanswered",
+    "digest": "Digest",
+    "dead_detector": "Watching has stopped",
 }
+_WORDS = "14px/1.6 -apple-system,'Segoe UI',Roboto,Helvetica,Arial,sans-serif"
+_CODE = "13px/1.5 ui-monospace,Menlo,Consolas,monospace"
 #: With a picture or a table each; further ones in a row each.
 _ITEMS_IN_FULL = 3
 
@@ -53,9 +59,10 @@ def body(alert: Alert, source: Source) -> str:
     if alert.left_out_count:
         parts.append(f'<p style="margin:10px 0 0;font-size:14px;color:{_MUTED}">… and {alert.left_out_count} more.</p>')
     if alert.detail:
+        font = _CODE if alert.kind in STORED else _WORDS
         parts.append(
             f'<div style="margin:0 0 16px;padding:12px 14px;background:#f8f9fa;border-left:3px solid {colour};'
-            f"font:13px/1.5 ui-monospace,Menlo,Consolas,monospace;color:{_INK};white-space:pre-wrap;"
+            f"font:{font};color:{_INK};white-space:pre-wrap;"
             f'overflow-wrap:anywhere">{escape(alert.detail)}</div>'
         )
     if alert.url is not None:
@@ -100,9 +107,9 @@ def text(alert: Alert) -> str:
 
 
 def _explain(alert: Alert) -> str:
-    if alert.kind == "anomaly":
+    if alert.kind in ("anomaly", "escalation"):
         return "Expected: forecast from the days before that week. Ordinary: where 99 of 100 such days lie."
-    return "Sent once for this failure."
+    return "Sent once."
 
 
 def _picture(address: str, alt: str, *, space: int = 16) -> str:

@@ -136,7 +136,15 @@ def claim(
 
 
 def settle(
-    con: Connection, channel: str, subjects: Sequence[str], *, as_of: datetime, detail: str, error: bool, is_final: bool
+    con: Connection,
+    channel: str,
+    subjects: Sequence[str],
+    *,
+    as_of: datetime,
+    detail: str,
+    error: bool,
+    is_final: bool,
+    retry_after: float | None = None,
 ) -> None:
     """Put on record how it ended; after an error that may pass, when to try again."""
     row = con.execute(
@@ -148,6 +156,8 @@ def settle(
     ).fetchone()
     attempts = int(row[0]) if row is not None and row[0] is not None else 1
     pause = min(timedelta(minutes=2 ** (attempts - 1)), _LONGEST_PAUSE)
+    if retry_after is not None:
+        pause = max(pause, timedelta(seconds=retry_after))
     con.execute(
         """
         update alerts.announcements

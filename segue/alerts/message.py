@@ -11,9 +11,27 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from segue.clock import parse_as_of
-from segue.watch import SEVERITIES, Anomaly, Severity, amount, change_of, clean, day, describe, name_of, period
+from segue.watch import (
+    SEVERITIES,
+    Anomaly,
+    Severity,
+    amount,
+    change_of,
+    clean,
+    day,
+    describe,
+    importance,
+    name_of,
+    period,
+)
 
-Kind = Literal["anomaly", "run_failed", "check_failed", "trouble", "recovered"]
+Kind = Literal[
+    "anomaly", "run_failed", "check_failed", "trouble", "recovered", "incident_over", "escalation", "digest",
+    "dead_detector",
+]  # fmt: skip
+
+#: What somebody else found and said: the words are in the ledger only.
+STORED: tuple[Kind, ...] = ("run_failed", "check_failed", "trouble", "recovered")
 
 #: Spelled out one by one; the rest is counted.
 _MOST_ITEMS = 20
@@ -102,10 +120,10 @@ def anomaly_alert(
         url: the run that found them; shown when it is an http(s) address.
         overview, charts: PNG of all, and by anomaly_id.
     """
-    order = sorted(anomalies, key=_importance)
+    order = sorted(anomalies, key=importance)
     shown = order[:_MOST_ITEMS]
     pictures = charts or {}
-    items = tuple(_item(a, known_until=known_until, chart=pictures.get(a.anomaly_id)) for a in shown)
+    items = tuple(item_of(a, known_until=known_until, chart=pictures.get(a.anomaly_id)) for a in shown)
     first = items[0]
     more = f", and {len(order) - 1} more" if len(order) > 1 else ""
     if len(order) == 1:
@@ -209,12 +227,9 @@ def _failure(
     )
 
 
-def _importance(anomaly: Anomaly) -> tuple[int, bool, float, str, str]:
-    """Most severe first; of these what concerns everybody, then the largest."""
-    return (-SEVERITIES.index(anomaly.severity), anomaly.slice != "all", -anomaly.score, anomaly.kpi, anomaly.slice)
+def item_of(anomaly: Anomaly, *, known_until: date | None, chart: bytes | None) -> Item:
+    """An anomaly as one item of a message."""
 
-
-def _item(anomaly: Anomaly, *, known_until: date | None, chart: bytes | None) -> Item:
     def unit(value: float) -> str:
         return amount(value, kpi=anomaly.kpi, kind=anomaly.kind)
 

@@ -6,7 +6,12 @@ A series that cannot be judged is listed with the reason.
 Never: takes a missing day for a zero, judges a day that is not over, or tells anybody (that is `alerts`).
 """
 
+from segue.watch.calendar import Known, load_calendar
 from segue.watch.detect import FALSE_DISCOVERY_RATE, WatchReport, anomaly_id, detect
+from segue.watch.dismiss import Precision, dismiss, precision, restore
+from segue.watch.drivers import Driver, Explanation, explain
+from segue.watch.incidents import Incident, importance, incidents
+from segue.watch.kpis import Kpi, kpis_of, owner_of, register, registered_kpis
 from segue.watch.plot import plot_anomaly, plot_overview, plot_series
 from segue.watch.tables import SEVERITIES, Anomaly, Severity, anomalies, ensure_tables
 from segue.watch.words import amount, change_of, clean, day, describe, name_of, percent, period
@@ -15,6 +20,12 @@ __all__ = [
     "FALSE_DISCOVERY_RATE",
     "SEVERITIES",
     "Anomaly",
+    "Driver",
+    "Explanation",
+    "Incident",
+    "Known",
+    "Kpi",
+    "Precision",
     "Severity",
     "WatchReport",
     "amount",
@@ -25,11 +36,22 @@ __all__ = [
     "day",
     "describe",
     "detect",
+    "dismiss",
     "ensure_tables",
+    "explain",
+    "importance",
+    "incidents",
+    "kpis_of",
+    "load_calendar",
     "name_of",
+    "owner_of",
     "percent",
     "period",
     "plot_anomaly",
     "plot_overview",
     "plot_series",
+    "precision",
+    "register",
+    "registered_kpis",
+    "restore",
 ]

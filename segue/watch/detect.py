@@ -2,20 +2,25 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from statistics import median
 
 from segue.clock import to_warehouse
 from segue.warehouse import Connection
+from segue.watch.calendar import Known, events_of
+from segue.watch.dismiss import stricter_where_dismissed
 from segue.watch.forecast import Forecast, quiet
+from segue.watch.incidents import group_anomalies
 from segue.watch.judge import Day, Judgement, Memory, discoveries, judge
 from segue.watch.series import Series, last_complete_day, read_series
 from segue.watch.tables import (
     SEVERITIES,
     Anomaly,
     Direction,
+    Grain,
     Severity,
     anomalies,
     as_view,
@@ -23,6 +28,7 @@ from segue.watch.tables import (
     ensure_tables,
     insert_rows,
 )
+from segue.watch.weekly import by_week_where_needed
 
 #: Of the days found, the share that may be chance.
 FALSE_DISCOVERY_RATE = 0.02
@@ -34,6 +40,7 @@ _BRIDGED_DAYS = 3
 _LONGEST_MASKED_DAYS = 13
 _FEW_CASES = 30.0
 _SMALL_CHANGE = 0.05
+_FEW_PEOPLE = 0.02
 
 Key = tuple[str, str]
 
@@ -51,6 +58,8 @@ class WatchReport:
     changed_count: int  # grew, or got another value
     withdrawn_count: int  # late data put them back in line
     fit_count: int
+    by_week_count: int  # series too small for a day
+    incident_count: int  # open or touched by the judged window
     first_date: date
     last_date: date
 
@@ -61,6 +70,7 @@ def detect(
     as_of: datetime,
     country: str,
     judge_days: int = 28,
+    calendar: Sequence[Known] = (),
     progress: Callable[[str], None] | None = None,
 ) -> WatchReport:
     """Judge the last complete days of every series of `kpis.daily` and record what is out of line.
@@ -75,6 +85,7 @@ def detect(
         as_of: aware UTC; days that are not over then are neither judged nor learned from.
         country: ISO 3166 code for the holidays; empty for none.
         judge_days: how many of the last complete days to judge, at least 1.
+        calendar: what is known to happen; its events are expected.
         progress: called with a sentence now and then.
 
     Raises:
@@ -85,40 +96,62 @@ def detect(
     last = last_complete_day(as_of)
     first = last - timedelta(days=judge_days - 1)
     everything = read_series(con, as_of=as_of)
-    recorded = anomalies(con)
+    recorded = anomalies(con, with_dismissed=True)
     memories = _memories(con, recorded)
     judgements: list[Judgement] = []
     # Each fit waits for a program of its own, so threads use both cores without starting Python again.
     with quiet(), ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
         jobs = [
-            pool.submit(judge, series, memories.get(series.key, Memory()), first=first, last=last, country=country)
+            pool.submit(
+                judge,
+                series,
+                memories.get(series.key, Memory()),
+                first=first,
+                last=last,
+                country=country,
+                events=events_of(calendar, series.kpi),
+            )
             for series in everything
         ]
         for number, job in enumerate(jobs, start=1):
-            judgements.append(job.result())
+            judgement = job.result()
+            disturbed = memories.get(judgement.series.key, Memory()).disturbed
+            judgements += by_week_where_needed(judgement, first=first, last=last, masked=disturbed)
             if progress is not None and (number % 10 == 0 or number == len(jobs)):
                 progress(f"{number} of {len(jobs)} series watched")
 
+    judgements = stricter_where_dismissed(con, judgements)
     threshold = discoveries([day.p_value for j in judgements for day in j.days], rate=FALSE_DISCOVERY_RATE)
+    shares = shares_of_people(everything)
     new, changed, gone, kept = _reconcile(
-        judgements, recorded, threshold=threshold, first=first, last=last, as_of=as_of
+        judgements, recorded, shares, threshold=threshold, first=first, last=last, as_of=as_of
     )
     _write_forecasts(con, judgements, as_of)
     _write_series(con, judgements, as_of)
     _write_anomalies(con, [*new, *changed], gone)
+    incident_count = group_anomalies(con, known_until=last)
     return WatchReport(
-        series_count=len(judgements),
-        judged_count=sum(j.status == "judged" for j in judgements),
-        left_out=tuple((*j.series.key, j.status, j.detail) for j in judgements if j.status != "judged"),
+        series_count=len(everything),
+        judged_count=sum(bool(j.days) for j in judgements),
+        left_out=tuple((*j.series.key, j.status, j.detail) for j in judgements if not j.days),
         judged_day_count=sum(len(j.days) for j in judgements),
         anomaly_count=len(new) + len(changed) + kept,
         new=tuple(sorted(new, key=lambda a: (-SEVERITIES.index(a.severity), -a.score, a.kpi, a.slice))),
         changed_count=len(changed),
         withdrawn_count=len(gone),
         fit_count=sum(j.fit_count for j in judgements),
+        by_week_count=sum(j.grain == "week" for j in judgements),
+        incident_count=incident_count,
         first_date=first,
         last_date=last,
     )
+
+
+def shares_of_people(everything: Sequence[Series]) -> dict[str, float]:
+    """By slice, the share of the active people that it usually holds; empty when they are not counted."""
+    usual = {s.slice: median(p.value for p in s.points[-28:]) for s in everything if s.kpi == "active_people"}
+    total = usual.get("all")
+    return {slice_: value / total for slice_, value in usual.items()} if total else {}
 
 
 def anomaly_id(kpi: str, slice_: str, direction: Direction, first: date) -> str:
@@ -171,20 +204,24 @@ def _runs(days: Sequence[Day], threshold: float) -> list[list[Day]]:
     return [run for run in runs if any(day.p_value <= threshold for day in run)]
 
 
-def _severity(run: Sequence[Day], threshold: float, series: Series) -> Severity:
+def _severity(
+    run: Sequence[Day], threshold: float, series: Series, share_of_people: float | None, grain: Grain
+) -> Severity:
     """From the size of the worst day in standard deviations, the days it lasted, and how much it rests on.
 
-    High: 5.5, or 4.2 over three days. Medium: 4.2, or three days. One step less when it rests on fewer than 30
-    cases or is a change below 5 %. Chance alone reaches 4.2 once in 37,000 judged days.
+    High: 5.5, or 4.2 over three days. Medium: 4.2, or three days, or a whole week. One step less when it rests on
+    fewer than 30 cases, concerns fewer than 2 % of the people, or is a change below 5 %. Chance alone reaches 4.2
+    once in 37,000 judged days.
     """
     worst = max(run, key=lambda day: day.score)
     is_large, is_long = worst.score >= 4.2, sum(day.p_value <= threshold for day in run) >= 3
-    step = 2 if worst.score >= 5.5 else is_large + is_long
+    step = 2 if worst.score >= 5.5 else is_large + (is_long or grain == "week")
     # What a count rests on is what was expected of it; an outage leaves few.
     expected = series.restore(worst.forecast.middle)
     cases = expected if series.kind == "count" else worst.denominator
     small = abs(worst.value - expected) < _SMALL_CHANGE * abs(expected)
-    if small or (cases is not None and cases < _FEW_CASES):
+    few_people = share_of_people is not None and share_of_people < _FEW_PEOPLE
+    if small or few_people or (cases is not None and cases < _FEW_CASES):
         step -= 1
     return SEVERITIES[max(step, 0)]
 
@@ -192,6 +229,7 @@ def _severity(run: Sequence[Day], threshold: float, series: Series) -> Severity:
 def _reconcile(
     judgements: Sequence[Judgement],
     recorded: Sequence[Anomaly],
+    shares: Mapping[str, float],
     *,
     threshold: float,
     first: date,
@@ -199,20 +237,22 @@ def _reconcile(
     as_of: datetime,
 ) -> tuple[list[Anomaly], list[Anomaly], list[str], int]:
     """Match what was found with what is on record: new ones, changed ones, ids to withdraw, number unchanged."""
-    by_key: dict[Key, list[Anomaly]] = {}
+    by_key: dict[tuple[str, str, str], list[Anomaly]] = {}
     for anomaly in recorded:
-        by_key.setdefault((anomaly.kpi, anomaly.slice), []).append(anomaly)
+        by_key.setdefault((anomaly.kpi, anomaly.slice, anomaly.grain), []).append(anomaly)
     new: list[Anomaly] = []
     changed: list[Anomaly] = []
     gone: list[str] = []
     kept = 0
     for judgement in judgements:
-        if judgement.status != "judged":
+        if not judgement.days:
             continue
-        candidates = sorted(by_key.get(judgement.series.key, []), key=lambda a: (a.detected_at, a.first_date))
+        key = (*judgement.series.key, judgement.grain)
+        share = shares.get(judgement.series.slice)
+        candidates = sorted(by_key.get(key, []), key=lambda a: (a.detected_at, a.first_date))
         days = {day.date: day for day in judgement.days}
         for run in _runs(judgement.days, threshold):
-            found = _anomaly(judgement, run, threshold, as_of=as_of)
+            found = _anomaly(judgement, run, threshold, share, as_of=as_of)
             match = next((old for old in candidates if _same(old, found)), None)
             if match is None:
                 new.append(found)
@@ -249,27 +289,31 @@ def _same(old: Anomaly, found: Anomaly) -> bool:
     )
 
 
-def _anomaly(judgement: Judgement, run: Sequence[Day], threshold: float, *, as_of: datetime) -> Anomaly:
+def _anomaly(
+    judgement: Judgement, run: Sequence[Day], threshold: float, share: float | None, *, as_of: datetime
+) -> Anomaly:
     worst = max(run, key=lambda day: day.score)
     kpi, slice_ = judgement.series.key
     expected, lower, upper = worst.forecast.band(judgement.series, worst.denominator)
+    first_date = run[0].date - timedelta(days=6 if judgement.grain == "week" else 0)
     return Anomaly(
-        anomaly_id=anomaly_id(kpi, slice_, worst.direction, run[0].date),
+        anomaly_id=anomaly_id(kpi, slice_, worst.direction, first_date),
         kpi=kpi,
         slice=slice_,
-        first_date=run[0].date,
+        first_date=first_date,
         last_date=run[-1].date,
         value=worst.value,
         expected=expected,
         lower=lower,
         upper=upper,
-        severity=_severity(run, threshold, judgement.series),
+        severity=_severity(run, threshold, judgement.series, share, judgement.grain),
         direction=worst.direction,
         detected_at=as_of,
         worst_date=worst.date,
         score=worst.score,
         denominator=worst.denominator,
         kind=judgement.series.kind,
+        grain=judgement.grain,
     )
 
 
@@ -295,6 +339,7 @@ def _grow(old: Anomaly, found: Anomaly, *, first: date, last: date, as_of: datet
         score=worst.score,
         denominator=worst.denominator,
         kind=worst.kind,
+        grain=old.grain,
     )
 
 
@@ -352,7 +397,7 @@ def _write_series(con: Connection, judgements: Iterable[Judgement], as_of: datet
 
 _ANOMALY_COLUMNS = (
     "anomaly_id", "kpi", "slice", "started_at", "ended_at", "value", "expected", "lower", "upper", "severity",
-    "direction", "detected_at", "worst_date", "score", "denominator", "kind",
+    "direction", "detected_at", "worst_date", "score", "denominator", "kind", "grain",
 )  # fmt: skip
 
 
@@ -370,7 +415,7 @@ def _write_anomalies(con: Connection, rows: Sequence[Anomaly], gone: Sequence[st
                 (
                     a.anomaly_id, a.kpi, a.slice, _at(a.first_date), _at(a.last_date), a.value, a.expected, a.lower,
                     a.upper, a.severity, a.direction, to_warehouse(a.detected_at), a.worst_date, a.score,
-                    a.denominator, a.kind,
+                    a.denominator, a.kind, a.grain,
                 )
                 for a in rows
             ],

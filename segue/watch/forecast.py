@@ -21,6 +21,7 @@ from typing import Any
 import orjson
 
 from segue.errors import BadSettingError
+from segue.watch.calendar import mark_of
 from segue.watch.counts import BetaBinomial, CountLaw, NegativeBinomial
 from segue.watch.series import Point, Series
 
@@ -58,6 +59,7 @@ class Forecast:
     # How far the series has lately been from the model, and how quickly that is followed (0: not at all).
     drift: float = 0.0
     follow: float = 0.0
+    calendar: str = ""  # which known events it was made with
 
     @property
     def middle(self) -> float:
@@ -142,7 +144,7 @@ class Training:
     def mean(self) -> float:
         return sum(self.values) / len(self.values)
 
-    def is_that_of(self, forecast: Forecast) -> bool:
+    def is_that_of(self, forecast: Forecast, events: Mapping[date, str]) -> bool:
         """Whether a forecast learned from these days, give or take what could not change it noticeably.
 
         A few late events or a merge of two people move old days by a hair; only what moves the level by a
@@ -151,6 +153,8 @@ class Training:
         slack = 0.1 * max(forecast.spread, 1e-9)
         return (
             forecast.trained_until == self.until
+            and forecast.calendar
+            == mark_of(events, first=self.points[0].date, last=forecast.trained_until + timedelta(days=7))
             and forecast.trained_count == len(self.values)
             and abs(forecast.trained_level - self.level) <= slack
             and abs(forecast.trained_mean - self.mean) <= slack
@@ -164,14 +168,23 @@ def training(series: Series, *, before: date, since: date | None, masked: set[da
     return Training(points=points, values=[series.transform(p) for p in points], until=before - timedelta(days=1))
 
 
-def fit(series: Series, known: Training, days: Sequence[date], *, country: str, inflation: float) -> list[Forecast]:
+def fit(
+    series: Series,
+    known: Training,
+    days: Sequence[date],
+    *,
+    country: str,
+    inflation: float,
+    events: Mapping[date, str],
+) -> list[Forecast]:
     """Forecasts of `days` by a model trained on `known`. About 0.1 s.
 
     Args:
         country: ISO 3166 code whose public holidays matter; empty for none.
+        events: names of what is known to happen, by day; they come before holidays.
         inflation: factor for the spread, from how earlier forecasts of the series fared.
     """
-    calendar = holiday_names(country, known.points[0].date.year, days[-1].year)
+    calendar = holiday_names(country, known.points[0].date.year, days[-1].year) | dict(events)
     keep = list(range(len(known.values)))
     fitted, ahead = _prophet(known, keep, days, calendar)
     residuals = [y - f for y, f in zip(known.values, fitted, strict=True)]
@@ -188,9 +201,9 @@ def fit(series: Series, known: Training, days: Sequence[date], *, country: str, 
     # Trend 2, weekly season 6, one per holiday: residuals are that much smaller than errors.
     parameters = min(8 + len(seen), len(keep) // 2)
     freedom = len(keep) - parameters
-    follow, drifts = _following([y - f for y, f in zip(known.values, fitted, strict=True)], scale)
+    follow, drifts = following([y - f for y, f in zip(known.values, fitted, strict=True)], scale)
     followed = [f + d for f, d in zip(fitted, drifts, strict=False)]
-    spread, variance = _spread(series, known, followed, keep, freedom)
+    spread, variance = spread_of(series, known, followed, keep, freedom)
     recent = [p.denominator for p in known.points[-28:] if p.denominator is not None]
     return [
         Forecast(
@@ -206,12 +219,13 @@ def fit(series: Series, known: Training, days: Sequence[date], *, country: str, 
             trained_mean=known.mean,
             drift=drifts[-1],
             follow=follow,
+            calendar=mark_of(events, first=known.points[0].date, last=days[-1]),
         )
         for day, center in zip(days, ahead, strict=True)
     ]
 
 
-def _following(errors: Sequence[float], scale: float) -> tuple[float, list[float]]:
+def following(errors: Sequence[float], scale: float) -> tuple[float, list[float]]:
     """How quickly to follow a series away from its model, and the drift before each day and after the last.
 
     Simple exponential smoothing of the errors (Brown 1956), each cut at three times the usual one so that a disturbed
@@ -232,7 +246,7 @@ def _following(errors: Sequence[float], scale: float) -> tuple[float, list[float
     return best, chosen
 
 
-def _spread(
+def spread_of(
     series: Series, known: Training, fitted: Sequence[float], keep: Sequence[int], freedom: int
 ) -> tuple[float, float]:
     """Standard deviation beyond what counting cases explains, and the variance with it on the usual day.

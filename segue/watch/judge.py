@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from statistics import median
+from types import MappingProxyType
 from typing import Literal
 
 from segue.watch.forecast import Forecast, Training, fit, training
 from segue.watch.series import Point, Series
-from segue.watch.tables import Direction
+from segue.watch.tables import Direction, Grain
 
-Status = Literal["judged", "too_short", "flat", "sparse", "ended"]
+Status = Literal["judged", "by_week", "too_short", "flat", "sparse", "ended"]
 
 #: Six weeks: four to learn from before anything is judged, and some to judge.
 MIN_DAYS = 42
@@ -62,6 +63,7 @@ class Judgement:
     fit_count: int = 0
     learned_since: date | None = None  # the level changed here; what was before is not learned from
     detectable_change: float | None = None  # smallest relative change of one day that would be noticed
+    grain: Grain = "day"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +75,15 @@ class Memory:
     learned_since: date | None = None
 
 
-def judge(series: Series, memory: Memory, *, first: date, last: date, country: str) -> Judgement:
+def judge(
+    series: Series,
+    memory: Memory,
+    *,
+    first: date,
+    last: date,
+    country: str,
+    events: Mapping[date, str] = MappingProxyType({}),
+) -> Judgement:
     """Judge the complete days from `first` to `last`.
 
     Each calendar week is judged by a forecast that was trained on the days before its Monday. A forecast of an
@@ -83,7 +93,7 @@ def judge(series: Series, memory: Memory, *, first: date, last: date, country: s
     unfit = _unfit(series, last)
     if unfit is not None:
         return Judgement(series=series, status=unfit[0], detail=unfit[1])
-    chain = _Chain(series, memory, first=first, last=last, country=country)
+    chain = _Chain(series, memory, first=first, last=last, country=country, events=events)
     chain.run()
     days = tuple(chain.days)
     if not days:
@@ -157,11 +167,14 @@ def _cases(series: Series, points: Sequence[Point]) -> float | None:
 class _Chain:
     """The weeks of one series in order: forecast, compare, learn what not to learn from."""
 
-    def __init__(self, series: Series, memory: Memory, *, first: date, last: date, country: str) -> None:
+    def __init__(
+        self, series: Series, memory: Memory, *, first: date, last: date, country: str, events: Mapping[date, str]
+    ) -> None:
         self.series = series
         self.first = first
         self.last = last
         self.country = country
+        self.events = events
         self.points = {point.date: point for point in series.points}
         self.monday = first - timedelta(days=first.weekday()) - timedelta(weeks=_TRY_WEEKS)
         # From this Monday on, the chain finds out by itself, so that a second run repeats the first one.
@@ -205,13 +218,13 @@ class _Chain:
         if len(kept) < len(week):
             return []
         known = self._known(week[0])
-        return kept if len(known.values) >= least and known.is_that_of(kept[0]) else []
+        return kept if len(known.values) >= least and known.is_that_of(kept[0], self.events) else []
 
     def _made(self, week: list[date], least: int) -> list[Forecast]:
         known = self._known(week[0])
         if len(known.values) < least:
             return []
-        made = fit(self.series, known, week, country=self.country, inflation=self._inflation())
+        made = fit(self.series, known, week, country=self.country, inflation=self._inflation(), events=self.events)
         self.fit_count += 1
         self.fresh |= {forecast.day: forecast for forecast in made}
         return made

@@ -14,6 +14,9 @@ Direction = Literal["up", "down"]
 #: How a measure varies, which decides the scale of its model and how its values are written.
 Kind = Literal["count", "ratio", "mean", "amount", "signed"]
 
+#: What one judged point of a series covers; a week is an ISO week.
+Grain = Literal["day", "week", "hour"]
+
 #: From least to most severe.
 SEVERITIES: tuple[Severity, ...] = ("low", "medium", "high")
 
@@ -29,13 +32,24 @@ _TABLES = {
     "anomalies": """
         anomaly_id varchar, kpi varchar, slice varchar, started_at timestamp, ended_at timestamp,
         value double, expected double, lower double, upper double, severity varchar, direction varchar,
-        detected_at timestamp, worst_date date, score double, denominator double, kind varchar
+        detected_at timestamp, worst_date date, score double, denominator double, kind varchar, grain varchar
+    """,
+    "incidents": """
+        incident_id varchar, lead_id varchar, started_at timestamp, ended_at timestamp, severity varchar,
+        status varchar, anomaly_count bigint, data_cause varchar, detected_at timestamp
+    """,
+    "incident_members": "incident_id varchar, anomaly_id varchar",
+    "dismissals": """
+        anomaly_id varchar, kpi varchar, slice varchar, dismissed_at timestamp, dismissed_by varchar, reason varchar
     """,
 }
 
+#: Columns that tables of an earlier version lack.
+_ADDED = {"anomalies": {"grain": "varchar"}}
+
 _FIELDS = (
     "anomaly_id, kpi, slice, started_at, ended_at, value, expected, lower, upper, severity, direction, detected_at, "
-    "worst_date, score, denominator, kind"
+    "worst_date, score, denominator, kind, coalesce(grain, 'day')"
 )
 
 
@@ -62,6 +76,7 @@ class Anomaly:
     score: float  # two-sided normal deviate with the same probability
     denominator: float | None
     kind: Kind
+    grain: Grain = "day"
 
     @property
     def day_count(self) -> int:
@@ -82,22 +97,36 @@ def ensure_tables(con: Connection) -> None:
     con.execute("create schema if not exists watch")
     for name, columns in _TABLES.items():
         con.execute(f"create table if not exists watch.{name} ({columns})")
+    for name, added in _ADDED.items():
+        there = {column[0] for column in con.execute(f"select * from watch.{name} limit 0").description or []}
+        for column, kind in added.items():
+            if column not in there:
+                con.execute(f"alter table watch.{name} add column {column} {kind}")
 
 
-def anomalies(con: Connection, *, min_severity: Severity = "low", ids: Sequence[str] | None = None) -> list[Anomaly]:
+def anomalies(
+    con: Connection,
+    *,
+    min_severity: Severity = "low",
+    ids: Sequence[str] | None = None,
+    with_dismissed: bool = False,
+) -> list[Anomaly]:
     """The anomalies on record, most severe first, then latest first. Empty before the first detection.
 
     Args:
         min_severity: leave out what is less severe.
         ids: only these anomalies.
+        with_dismissed: those too of which a person has said that they are none.
     """
     if not has_table(con, "watch", "anomalies"):
         return []
     wanted = list(SEVERITIES[SEVERITIES.index(min_severity) :])
+    has_dismissals = not with_dismissed and has_table(con, "watch", "dismissals")
+    kept = "and anomaly_id not in (select anomaly_id from watch.dismissals)" if has_dismissals else ""
     rows = con.execute(
         f"""
         select {_FIELDS} from watch.anomalies
-        where list_contains($1, severity) and ($2 is null or list_contains($2::varchar[], anomaly_id))
+        where list_contains($1, severity) and ($2 is null or list_contains($2::varchar[], anomaly_id)) {kept}
         order by list_position(['high', 'medium', 'low'], severity), started_at desc, score desc, kpi, slice
         """,
         [wanted, None if ids is None else list(ids)],
@@ -123,6 +152,7 @@ def _anomaly(row: tuple) -> Anomaly:  # type: ignore[type-arg]
         score=row[13],
         denominator=row[14],
         kind=row[15],
+        grain=row[16],
     )
 
 

@@ -89,7 +89,7 @@ def record(warehouse: Warehouse) -> Callable[..., None]:
             for a in anomalies:
                 row = [a.anomaly_id, a.kpi, a.slice, a.first_date, a.last_date, a.value, a.expected, a.lower, a.upper]
                 row += [a.severity, a.direction, a.detected_at.replace(tzinfo=None), a.worst_date, a.score]
-                row += [a.denominator, a.kind]
+                row += [a.denominator, a.kind, a.grain]
                 rows.append(row)
             names = [column[0] for column in con.execute("from watch.anomalies limit 0").description or []]
             insert_rows(con, "watch.anomalies", names, rows)

@@ -14,7 +14,7 @@ from segue.errors import BadInputError
 from segue.warehouse import Warehouse
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
-module = __import__("segue.alerts.announce", fromlist=["announce"])
+module = __import__("segue.alerts.compose", fromlist=["compose"])
 
 
 @pytest.fixture(autouse=True)

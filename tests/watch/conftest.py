@@ -3,13 +3,15 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from segue.warehouse import Connection, Warehouse
+from segue.watch import ensure_tables
+from segue.watch.incidents import group_anomalies
 
 #: kpi, slice, date, value, numerator, denominator
 Row = tuple[str, str, date, float | None, float | None, float | None]
@@ -115,3 +117,24 @@ def make_counts() -> Callable[..., list[Row]]:
 @pytest.fixture
 def make_ratios() -> Callable[..., list[Row]]:
     return ratio_rows
+
+
+@pytest.fixture
+def make_anomaly_rows() -> Callable[..., None]:
+    """Puts one-day anomalies on record, as a detection would, and groups them."""
+
+    def put(kpis: Kpis, wanted: Sequence[tuple[str, str, date]]) -> None:
+        with kpis.write() as con:
+            ensure_tables(con)
+            con.executemany(
+                "insert into watch.anomalies (anomaly_id, kpi, slice, started_at, ended_at, value, expected, lower,"
+                " upper, severity, direction, detected_at, worst_date, score, kind, grain) values"
+                " (?, ?, ?, ?, ?, 10, 100, 90, 110, 'high', 'down', ?, ?, 9.0, 'count', 'day')",
+                [
+                    [f"{kpi}-{slice_}-{day}", kpi, slice_, day, day, datetime(2026, 2, 20, n % 24), day]
+                    for n, (kpi, slice_, day) in enumerate(wanted)
+                ],
+            )
+            group_anomalies(con, known_until=LAST)
+
+    return put

@@ -82,8 +82,8 @@ def test_series_that_cannot_be_judged_are_said_to_be_so(kpis, make_counts, make_
     kpis.load(
         make_counts(slice_="short", count=41)
         + [("sessions", "flat", day, 7.0, 7.0, None) for _, _, day, *_ in make_counts(count=90)]
-        + make_counts(slice_="sparse", count=90, level=1.5)
-        + make_ratios(slice_="sparse", count=90, share=0.02, cases=60)
+        + make_counts(slice_="sparse", count=90, level=0.5)
+        + make_ratios(slice_="sparse", count=90, share=0.02, cases=30)
         + make_counts(slice_="ended", count=90, last=date(2026, 1, 31))
         + make_counts(slice_="good", count=90)
     )

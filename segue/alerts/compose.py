@@ -1,0 +1,209 @@
+"""The words and pictures of what is due, from the warehouse."""
+
+import logging
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from segue.alerts import ledger
+from segue.alerts.message import (
+    STORED,
+    Alert,
+    Item,
+    alert_id_of,
+    anomaly_alert,
+    item_of,
+    web_address,
+    with_title,
+)
+from segue.alerts.plan import Notice, last_judged, news
+from segue.settings import Settings
+from segue.warehouse import Connection
+from segue.watch import (
+    Anomaly,
+    Incident,
+    Known,
+    clean,
+    day,
+    explain,
+    name_of,
+    percent,
+    period,
+    plot_anomaly,
+    plot_overview,
+)
+
+log = logging.getLogger(__name__)
+
+_DRAWN = 3
+_DRIVERS = 3
+
+
+def compose(
+    con: Connection,
+    notice: Notice,
+    settings: Settings,
+    *,
+    as_of: datetime,
+    run_url: str | None,
+    calendar: tuple[Known, ...],
+) -> Alert:
+    """The alert of a notice. What cannot be drawn or explained is left out; the words go out all the same."""
+    if notice.kind in STORED:
+        return ledger.stored_alert(con, notice.channel.name, notice.subjects[0])
+    if notice.kind == "dead_detector":
+        return _dead(con, notice, settings, as_of)
+    if notice.kind == "digest":
+        return _digest(con, notice, settings, as_of)
+    assert notice.incident is not None
+    url = (
+        incident_url(settings, notice.incident)
+        or run_url
+        or f"{settings.dagster_url.rstrip('/')}/assets/watch/anomalies"
+    )
+    if notice.kind == "incident_over":
+        return _recovered(notice, notice.incident, as_of, url)
+    found = notice.anomalies or notice.incident.anomalies
+    alert = _drawn(con, found, as_of=as_of, url=url)
+    if settings.dashboard_url:
+        alert = replace(alert, link_text="Open the chart")
+    lines = reasons(con, notice.incident, calendar)
+    if notice.is_update:
+        alert = with_title(alert, "Also: ")
+    else:
+        lines.append(f"Not an anomaly? segue anomalies dismiss {notice.incident.lead.anomaly_id}")
+        lines.append(f"You are on it? segue alerts ack {notice.incident.incident_id}")
+    if notice.kind == "escalation":
+        alert = replace(with_title(alert, "Nobody is on it: "), kind="escalation")
+    return replace(alert, detail="\n".join(clean(line, limit=400) for line in lines))
+
+
+def incident_url(settings: Settings, incident: Incident) -> str | None:
+    """The page of the dashboard that shows exactly this; None when nobody has said where the dashboard is."""
+    if not settings.dashboard_url:
+        return None
+    return web_address(f"{settings.dashboard_url.rstrip('/')}/incident/{incident.incident_id}")
+
+
+def reasons(con: Connection, incident: Incident, calendar: tuple[Known, ...]) -> list[str]:
+    """Why it moved and what else happened, a sentence each."""
+    lines = []
+    if incident.data_cause:
+        lines.append(f"Explained by the data, not by people: {incident.data_cause}")
+    try:
+        lead = next((a for a in incident.anomalies if a.slice == "all"), incident.lead)
+        lines += why(con, lead)
+    except Exception:  # an explanation that fails must not hold up the news
+        log.exception("the alert goes out without its drivers")
+    first, last = incident.first_date - timedelta(days=1), incident.last_date
+    lines += [
+        f"On {day(known.first_date, year=False)}: {known.name}"
+        for known in calendar
+        if known.first_date <= last and known.last_date >= first
+    ]
+    return lines
+
+
+def why(con: Connection, anomaly: Anomaly) -> list[str]:
+    """What explains an anomaly, in sentences; empty when nothing stands out."""
+    found = explain(con, anomaly)
+    lines = []
+    drivers = [d for d in found.drivers if d.share >= 0.1][:_DRIVERS]
+    if drivers:
+        parts = [
+            f"{d.name} ({100 * min(d.share, 9.99):.0f} % of the change"
+            + (f", there {percent((d.actual - d.expected) / d.expected)})" if d.expected else ")")
+            for d in drivers
+        ]
+        lines.append(f"Moved most: {'; '.join(parts)}")
+    if found.rate_effect is not None and found.mix_effect is not None and anomaly.kind == "ratio":
+        lines.append(
+            f"Of the change, {100 * found.rate_effect:+.1f} points come from the parts themselves, "
+            f"{100 * found.mix_effect:+.1f} from more or fewer people in each".replace("-", "−")
+        )
+    return lines
+
+
+def _drawn(con: Connection, found: tuple[Anomaly, ...], *, as_of: datetime, url: str) -> Alert:
+    known_until, _ = last_judged(con)
+    plain = anomaly_alert(found, as_of=as_of, known_until=known_until, url=url)
+    charts: dict[str, bytes] = {}
+    overview = None
+    try:
+        for item in plain.items[:_DRAWN]:
+            charts[item.subject_id] = plot_anomaly(con, item.subject_id)
+        overview = plot_overview(con, ids=[a.anomaly_id for a in found]) if len(found) > 1 else None
+    except Exception:  # a picture that cannot be drawn must not hold up the words
+        log.exception("the alert goes out without its pictures")
+    return anomaly_alert(
+        found,
+        as_of=as_of,
+        known_until=known_until,
+        url=url,
+        overview=overview,
+        charts=charts,
+    )
+
+
+def _recovered(notice: Notice, incident: Incident, as_of: datetime, url: str) -> Alert:
+    name = name_of(incident.lead.kpi, incident.lead.slice)
+    return _plain(
+        notice,
+        title=f"Recovered: {name} is as expected again",
+        summary=f"What began on {day(incident.first_date)} ended on {day(incident.last_date)}; "
+        f"{len(incident.anomalies)} series had left their expected range.",
+        as_of=as_of,
+        url=url,
+        link_text="Open the chart",
+    )
+
+
+def _dead(con: Connection, notice: Notice, settings: Settings, as_of: datetime) -> Alert:
+    _, ran_at = last_judged(con)
+    hours = (as_of - ran_at).total_seconds() / 3600 if ran_at is not None else 0.0
+    alert = _plain(
+        notice,
+        title=f"Nothing has been watched for {hours:.0f} hours",
+        summary="The detection of anomalies has not run since "
+        f"{ran_at:%Y-%m-%d %H:%M} UTC. No alert does not mean that all is well.",
+        as_of=as_of,
+        url=web_address(f"{settings.dagster_url.rstrip('/')}/assets/watch/anomalies"),
+        link_text="Open the asset in Dagster",
+    )
+    return replace(alert, severity="high")
+
+
+def _digest(con: Connection, notice: Notice, settings: Settings, as_of: datetime) -> Alert:
+    since = as_of.date() - timedelta(days=2)
+    found = [i for i in news(con, "low") if i.last_date >= since]
+    items: list[Item] = [item_of(i.lead, known_until=None, chart=None) for i in found]
+    words = f"{len(found)} incidents" if len(found) != 1 else "1 incident"
+    return replace(
+        _plain(
+            notice,
+            title=f"Daily digest: {words if found else 'nothing out of line'}",
+            summary=f"{words} touched the last two days, {sum(i.status == 'open' for i in found)} still going on."
+            if found
+            else "Every series that is watched was as expected on the last two days.",
+            as_of=as_of,
+            url=web_address(settings.dashboard_url or settings.dagster_url),
+            link_text="Open the dashboard" if settings.dashboard_url else "Open Dagster",
+        ),
+        items=tuple(items),
+        detail="\n".join(f"{name_of(i.lead.kpi, i.lead.slice)}: {period(i.lead)}" for i in found[20:30]),
+    )
+
+
+def _plain(notice: Notice, *, title: str, summary: str, as_of: datetime, url: str | None, link_text: str) -> Alert:
+    return Alert(
+        alert_id=alert_id_of(notice.kind, notice.subjects),
+        kind=notice.kind,
+        severity="low",
+        title=clean(title, limit=140),
+        summary=clean(summary, limit=600),
+        items=(),
+        left_out_count=0,
+        detail="",
+        link_text=link_text,
+        url=url,
+        as_of=as_of,
+    )

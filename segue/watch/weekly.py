@@ -1,0 +1,137 @@
+"""Series too small to tell a change on one day: judged by the week instead.
+
+A drop by 30 % of a day with few cases lies within chance; of a week it may not. Each ISO week is compared with the
+weeks before it: their median, followed as in `forecast`, with the spread beyond what counting cases explains.
+"""
+
+import math
+from collections.abc import Collection
+from dataclasses import replace
+from datetime import date, timedelta
+from statistics import median
+
+from segue.watch.forecast import Forecast, Training, following, spread_of
+from segue.watch.judge import Day, Judgement, score_of
+from segue.watch.series import Point, Series, make_series
+from segue.watch.tables import Direction
+
+#: Weeks to learn from, at the most and at the least.
+_MOST, _LEAST = 26, 8
+#: Cases a week without which not even a week tells anything.
+MIN_CASES = 10.0
+_MASK_SCORE = 3.5
+#: When only a change beyond this (relative) can be told on one day, a drop by 30 % is less than two deviations.
+TOO_MUCH = 0.8
+
+
+def by_week_where_needed(judgement: Judgement, *, first: date, last: date, masked: Collection[date]) -> list[Judgement]:
+    """The judgement itself; or, of a series that tells nothing on one day, that of its weeks."""
+    change = judgement.detectable_change
+    if judgement.status != "sparse" and not (judgement.status == "judged" and change is not None and change > TOO_MUCH):
+        return [judgement]
+    weekly = by_week(judgement.series, last=last)
+    days = judge_weeks(weekly, first=first, last=last, masked=masked) if weekly.points else []
+    if not days:
+        return [judgement]
+    why = judgement.detail if change is None else f"On one day only a change by {100 * change:.0f} % could be told."
+    return [
+        replace(
+            judgement,
+            series=weekly,
+            status="by_week",
+            detail=f"Judged by the week. {why}",
+            days=tuple(days),
+            forecasts=(),
+            grain="week",
+        )
+    ]
+
+
+def by_week(series: Series, *, last: date) -> Series:
+    """One point for each whole ISO week that has all of its days, dated on its Sunday."""
+    weeks: dict[date, list[Point]] = {}
+    for point in series.points:
+        weeks.setdefault(point.date + timedelta(days=6 - point.date.weekday()), []).append(point)
+    points = [_sum(sunday, days, series) for sunday, days in sorted(weeks.items()) if len(days) == 7 and sunday <= last]
+    return make_series(series.kpi, series.slice, points)
+
+
+def judge_weeks(weekly: Series, *, first: date, last: date, masked: Collection[date] = ()) -> list[Day]:
+    """The weeks whose Sunday lies between two days, each judged by those before it; empty when there are too few."""
+    from scipy.special import stdtr
+
+    known: list[Point] = []
+    days: list[Day] = []
+    skipped = {day + timedelta(days=6 - day.weekday()) for day in masked}
+    for point in weekly.points:
+        enough = len(known) >= _LEAST and _cases(weekly, known) >= MIN_CASES
+        forecast = _forecast(weekly, known[-_MOST:], point.date) if enough else None
+        error = forecast.distance(weekly, point) if forecast is not None else 0.0
+        if forecast is not None and first <= point.date <= last:
+            direction: Direction = "up" if error > 0 else "down"
+            p_value = min(2 * float(stdtr(forecast.freedom, -abs(error))), 1.0)
+            days.append(
+                Day(
+                    date=point.date,
+                    value=point.value,
+                    denominator=point.denominator,
+                    forecast=forecast,
+                    direction=direction,
+                    p_value=p_value,
+                    score=score_of(p_value),
+                )
+            )
+        if abs(error) <= _MASK_SCORE and point.date not in skipped:
+            known.append(point)
+    return days
+
+
+def _forecast(weekly: Series, known: list[Point], sunday: date) -> Forecast:
+    values = [weekly.transform(point) for point in known]
+    center = median(values)
+    errors = [value - center for value in values]
+    scale = max(1.4826 * median(map(abs, errors)), 1e-9)
+    follow, drifts = following(errors, scale)
+    training = Training(points=known, values=values, until=known[-1].date)
+    freedom = len(known) - 1
+    spread, _ = spread_of(weekly, training, [center + d for d in drifts[:-1]], range(len(known)), freedom)
+    denominators = [p.denominator for p in known if p.denominator is not None]
+    return Forecast(
+        day=sunday,
+        center=center,
+        spread=spread,
+        inflation=1.0,
+        freedom=float(freedom),
+        typical=median(denominators) if denominators else None,
+        trained_until=known[-1].date,
+        trained_count=len(known),
+        trained_level=training.level,
+        trained_mean=training.mean,
+        drift=drifts[-1],
+        follow=follow,
+    )
+
+
+def _sum(sunday: date, days: list[Point], series: Series) -> Point:
+    """A week of a measure: sums of counts and money; quotients of the sums."""
+    total = sum(p.value for p in days)
+    numerators = [p.numerator for p in days if p.numerator is not None]
+    denominators = [p.denominator for p in days if p.denominator is not None]
+    numerator = sum(numerators) if len(numerators) == 7 else None
+    denominator = sum(denominators) if len(denominators) == 7 else None
+    if series.kind in ("ratio", "mean") and numerator is not None and denominator:
+        return Point(date=sunday, value=numerator / denominator, numerator=numerator, denominator=denominator)
+    if series.kind == "count" and denominator is not None:
+        # A stock, such as the size of a segment: the week's average.
+        return Point(date=sunday, value=round(total / 7), numerator=None, denominator=None)
+    return Point(date=sunday, value=total, numerator=total, denominator=None)
+
+
+def _cases(weekly: Series, known: list[Point]) -> float:
+    if weekly.kind == "count":
+        return median(p.value for p in known)
+    if weekly.kind == "ratio":
+        return median(min(p.value, 1 - p.value) * (p.denominator or 0.0) for p in known)
+    if weekly.kind == "mean":
+        return median(p.denominator or 0.0 for p in known)
+    return math.inf if all(p.value for p in known) else 0.0
