@@ -4,9 +4,10 @@ import dagster as dg
 
 from orchestration import present
 from orchestration.automation import REFRESH_WITH_WHAT_IS_THERE, WRITER
-from orchestration.keys import ANOMALIES, DAILY
+from orchestration.keys import ANOMALIES, DAILY, QUALITY
+from orchestration.project import PROJECT
 from orchestration.resources import Clock, Turn, Warehouse
-from segue import watch
+from segue import quality, watch
 
 #: Anomalies that are shown with a picture of their own.
 _PICTURES = 4
@@ -14,7 +15,7 @@ _PICTURES = 4
 
 @dg.asset(
     key=ANOMALIES,
-    deps=[DAILY],
+    deps=[DAILY, QUALITY],
     group_name="watch",
     kinds={"python", "prophet"},
     owners=["team:data"],
@@ -26,9 +27,15 @@ def anomalies(
 ) -> dg.MaterializeResult:
     """Stretches of days on which a KPI left the range that a forecast from the days before gave it."""
     as_of = clock.as_of(context)
+    calendar = watch.load_calendar(warehouse.settings.dbt_project / "calendar.yml")
     with warehouse.write("anomalies", as_of=as_of) as con:
-        report = watch.detect(con, as_of=as_of, country=warehouse.settings.country)
+        watch.register(con, PROJECT)
+        report = watch.detect(
+            con, as_of=as_of, country=warehouse.settings.country, calendar=calendar, progress=context.log.info
+        )
+        explained = quality.explain_incidents(con)
     with warehouse.read(as_of=as_of) as con:
+        precision = watch.precision(con)
         found = sorted(
             watch.anomalies(con), key=lambda a: (a.last_date, watch.SEVERITIES.index(a.severity)), reverse=True
         )
@@ -43,6 +50,11 @@ def anomalies(
         metadata={
             "dagster/row_count": len(found),
             **present.report(report),
+            "incidents explained by the data": explained,
+            "precision, by what people dismissed": present.table(
+                ["KPI", "found", "dismissed", "precision"],
+                [(p.kpi, p.found_count, p.dismissed_count, present.percent(p.precision)) for p in precision],
+            ),
             "overview": overview,
             "latest": present.table(
                 ["since", "until", "what", "severity"],

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets import alerts, clusters, identity, ingestion, models, realtime, segments, watch
+from assets import alerts, clusters, identity, ingestion, models, quality, realtime, segments, watch
 from orchestration import jobs
 from orchestration.automation import automation
 from orchestration.progress import progress
@@ -18,6 +18,7 @@ defs = dg.Definitions(
         segments.memberships,
         segments.evaluations,
         clusters.discovery,
+        quality.findings,
         watch.anomalies,
         alerts.announcements,
         *realtime.ASSETS,

@@ -94,7 +94,9 @@ def services(settings: Settings) -> tuple[Service, ...]:
     """The processes of this installation, with free ports, in the order of their start."""
     collector = free_port(settings.collector_host, settings.collector_port)
     api = free_port(settings.api_host, settings.api_port, taken={collector})
+    pages = free_port(settings.dashboard_host, settings.dashboard_port, taken={collector, api})
     env = {"SEGUE_HOME": str(settings.home), "SEGUE_COLLECTOR_PORT": str(collector), "SEGUE_API_PORT": str(api)}
+    env["SEGUE_DASHBOARD_PORT"] = str(pages)
     os.environ.update(env)
     found = []
     if not settings.valkey_url:
@@ -105,6 +107,7 @@ def services(settings: Settings) -> tuple[Service, ...]:
         ("landing", ("landing",), "", "log into the landing zone", 2),
         ("engine", ("engine",), "", "keeps segments true", 2),
         ("api", ("api",), f"http://{settings.api_host}:{api}", "answers who is in which segment", 0),
+        ("dashboard", ("dashboard",), f"http://{settings.dashboard_host}:{pages}", "KPIs, incidents, segments", 0),
         ("webhooks", ("webhooks", "run"), "", "tells others of changes", 1),
     ]
     known = {command.name for command in app.registered_commands} | {g.name for g in app.registered_groups}

@@ -19,26 +19,38 @@ from segue.alerts.announce import (
     send_sample,
 )
 from segue.alerts.channels import channels_of
+from segue.alerts.compose import reasons
 from segue.alerts.errors import DeliveryError
 from segue.alerts.ledger import ensure_tables
 from segue.alerts.message import Alert, Item, anomaly_alert, check_failed_alert, run_failed_alert
+from segue.alerts.policy import Policy, load_policy
+from segue.alerts.state import Mute, acknowledge, acknowledged, mute, mutes, unmute
 
 __all__ = [
     "Alert",
     "AnnounceReport",
     "DeliveryError",
     "Item",
+    "Mute",
     "NotSent",
     "Pending",
+    "Policy",
     "Sent",
+    "acknowledge",
+    "acknowledged",
     "announce",
     "announce_failure",
     "anomaly_alert",
     "channels_of",
     "check_failed_alert",
     "ensure_tables",
+    "load_policy",
+    "mute",
+    "mutes",
     "pending",
     "pending_key",
+    "reasons",
     "run_failed_alert",
     "send_sample",
+    "unmute",
 ]

@@ -1,11 +1,11 @@
 """Why a KPI moved: which part of the audience explains how much of the change, and what else happened then.
 
 Method: Adtributor (Bhagwan et al., "Adtributor: Revenue Debugging in Advertising Systems", NSDI 2014). For every
-dimension, each value has an explanatory power (its share of the change; for a ratio through the partial derivatives of the paper's
-section 4.3) and a surprise (the Jensen–Shannon term of its share of the whole, before and now). Values in the order of
-their surprise, those with less than a tenth of the change left out, until they explain two thirds: that set is the
-dimension's explanation, and the dimension with the most surprise comes first. A segment overlaps others, so it is a
-dimension of its own with two values: in it, and not.
+dimension, each value has an explanatory power (its share of the change; for a ratio through the partial derivatives of
+the paper's section 4.3) and a surprise (the Jensen–Shannon term of its share of the whole, before and now). Values in
+the order of their surprise, those with less than a tenth of the change left out, until they explain two thirds: that
+set is the dimension's explanation, and the dimension with the most surprise comes first. A segment overlaps others, so
+it is a dimension of its own with two values: in it, and not.
 
 The change of a ratio is parted into rate (the same parts, converting differently) and mix (other parts, converting as
 before), by expected weights and rates; the rest, which moved both ways at once, is shown with the rate.

@@ -1,0 +1,262 @@
+"""The pages' addresses. Reads the warehouse; says what a reader said of an incident."""
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import duckdb
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from segue.alerts import acknowledge, acknowledged, reasons
+from segue.dashboard import pages, read
+from segue.errors import SegueError
+from segue.quality import findings
+from segue.settings import Settings
+from segue.warehouse import Connection, Warehouse, has_table
+from segue.watch import dismiss, explain, incidents, load_calendar, name_of, registered_kpis
+from segue.watch.words import where_of
+
+log = logging.getLogger(__name__)
+
+_STYLE = Path(__file__).with_name("style.css")
+_HEADERS = {
+    # Nothing runs and nothing comes from elsewhere.
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+_KEPT_PAGES = 256
+
+
+def make_app(settings: Settings, clock: Callable[[], datetime]) -> Starlette:
+    """The dashboard of a home.
+
+    It has no accounts: it listens on this machine only and shows sums only. Who puts a proxy before it puts the login
+    there. Other hosts' names are refused, so that no page of elsewhere can read it through this browser.
+
+    Args:
+        clock: the system's time, for what a reader says of an incident.
+    """
+    site = _Site(settings, clock)
+    hosts = ["127.0.0.1", "localhost", "[::1]", "testserver"]
+    if settings.dashboard_url and (named := urlsplit(settings.dashboard_url).hostname):
+        hosts.append(named)
+    routes = [
+        Route("/", site.overview),
+        Route("/kpi/{kpi:path}", site.kpi),
+        Route("/incidents", site.incidents),
+        Route("/incident/{incident}", site.incident),
+        Route("/incident/{incident}/{verb}", site.say, methods=["POST"]),
+        Route("/segments", site.segments),
+        Route("/retention", site.retention),
+        Route("/funnel", site.funnel),
+        Route("/health", site.health),
+        Route("/healthz", site.alive),
+        Route("/style.css", lambda _: FileResponse(_STYLE, headers={"Cache-Control": "max-age=60"})),
+    ]
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
+        exception_handlers={404: site.missing},
+    )
+
+
+class _Site:
+    def __init__(self, settings: Settings, clock: Callable[[], datetime]) -> None:
+        self._settings, self._clock = settings, clock
+        self._warehouse = Warehouse(settings)
+        self._reading = read.Reading(self._warehouse)
+        self._draw = lru_cache(maxsize=_KEPT_PAGES)(self._drawn)
+        self._con: Connection | None = None
+        self._makers: Mapping[str, Callable[[Connection, Any], tuple[str, str]]] = {
+            "/": self._overview,
+            "/incidents": self._incidents,
+            "/segments": self._segments,
+            "/retention": self._retention,
+            "/funnel": self._funnel,
+            "/health": self._health,
+            "kpi": self._kpi,
+            "incident": self._incident,
+        }
+
+    # Plain functions: Starlette runs them beside its loop.
+    def overview(self, request: Request) -> Response:
+        return self._page("/", request)
+
+    def kpi(self, request: Request) -> Response:
+        return self._page("kpi", request, request.path_params["kpi"])
+
+    def incidents(self, request: Request) -> Response:
+        return self._page("/incidents", request)
+
+    def incident(self, request: Request) -> Response:
+        return self._page("incident", request, request.path_params["incident"])
+
+    def segments(self, request: Request) -> Response:
+        return self._page("/segments", request)
+
+    def retention(self, request: Request) -> Response:
+        return self._page("/retention", request)
+
+    def funnel(self, request: Request) -> Response:
+        return self._page("/funnel", request)
+
+    def health(self, request: Request) -> Response:
+        return self._page("/health", request)
+
+    def alive(self, _request: Request) -> Response:
+        """200 when the warehouse can be read."""
+        try:
+            with self._reading.page() as con:
+                con.execute("select 1").fetchall()
+        except (duckdb.Error, SegueError):
+            return JSONResponse({"status": "the warehouse cannot be read"}, 503)
+        return JSONResponse({"status": "ok"})
+
+    def say(self, request: Request) -> Response:
+        """What a reader says of an incident; only from a page of this site."""
+        origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site", "same-origin")
+        if site != "same-origin" or (origin and urlsplit(origin).netloc != request.headers.get("host")):
+            return self._problem(403, "Said from elsewhere", "Open the incident here and press the button again.")
+        ident, verb = request.path_params["incident"], request.path_params["verb"]
+        with self._warehouse.write(f"{verb} an incident") as con:
+            found = incidents(con, ids=[ident])
+            if not found or verb not in ("acknowledge", "dismiss"):
+                return self._problem(404, "There is no such incident", "<a href=/incidents>All incidents</a>")
+            if verb == "acknowledge":
+                acknowledge(con, ident, by="dashboard", as_of=self._clock())
+            else:
+                for anomaly in found[0].anomalies:
+                    dismiss(
+                        con, anomaly.anomaly_id, by="dashboard", reason="said on the dashboard", as_of=self._clock()
+                    )
+                con.execute("update watch.incidents set status = 'dismissed' where incident_id = $1", [ident])
+        return RedirectResponse(f"/incident/{ident}", 303)
+
+    def missing(self, _request: Request, _error: Exception) -> Response:
+        return self._problem(404, "There is no such page", 'Go to the <a href="/">KPIs</a>.')
+
+    def _page(self, maker: str, request: Request, *path: str) -> Response:
+        wanted = tuple(sorted((k, v) for k, v in request.query_params.items() if len(v) <= 300))
+        try:
+            with self._reading.page() as con:
+                rows = con.execute("select max(snapshot_id) from ducklake_snapshots('lake')").fetchall()
+                self._con = con
+                status, text = self._draw(rows[0][0], maker, path, wanted)
+        except LookupError as error:
+            return self._problem(404, str(error.args[0]), 'Choose another one on the <a href="/">KPIs</a> page.')
+        except (duckdb.Error, SegueError, OSError) as error:
+            log.warning("a page could not be made: %s", error)
+            return self._problem(
+                503,
+                "The warehouse cannot be read just now",
+                "Try again; if it stays, <code>segue refresh</code> says why.",
+            )
+        return HTMLResponse(text, status, headers=_HEADERS)
+
+    def _drawn(
+        self, _snapshot: int, maker: str, path: tuple[str, ...], wanted: tuple[tuple[str, str], ...]
+    ) -> tuple[int, str]:
+        """A page of one state of the warehouse; the same state and address give the same page."""
+        con = self._con
+        assert con is not None
+        title, body = self._makers[maker](con, (path, dict(wanted)))
+        text = pages.layout(title, body, path=maker, stamp=pages.stamp(read.freshness(con)))
+        return 200, text
+
+    def _problem(self, status: int, what: str, fix: str) -> Response:
+        text = pages.layout("Not to be had", pages.empty(what, fix), path="", stamp="")
+        return HTMLResponse(text, status, headers=_HEADERS)
+
+    def _overview(self, con: Connection, wanted: Any) -> tuple[str, str]:
+        slice_, days = wanted[1].get("slice", "all"), _days(wanted[1], 90)
+        slices = read.slices(con)
+        form = pages.filters("/", slices, slice_=slice_, days=days)
+        shown = read.shown(con, slice_, days=days)
+        if not shown:
+            fix = (
+                "<code>segue refresh</code> builds the KPIs from the events."
+                if slices == ["all"]
+                else "Choose another part."
+            )
+            return "KPIs", form + pages.empty("There is nothing to show for this choice yet", fix)
+        going_on = [i for i in incidents(con) if i.status == "open" and i.severity != "low"]
+        query = urlencode({"slice": slice_, "days": days})
+        who = "everybody" if slice_ == "all" else where_of(slice_)
+        return f"KPIs of {who}", pages.overview(shown, registered_kpis(con), going_on, form, query)
+
+    def _kpi(self, con: Connection, wanted: Any) -> tuple[str, str]:
+        name, slice_, days = wanted[0][0], wanted[1].get("slice", "all"), _days(wanted[1], 90)
+        found = read.shown(con, slice_, days=days, kpi=name)
+        if not found:
+            raise LookupError(f"There is no KPI {name!r} for {where_of(slice_) or 'everybody'}")
+        form = pages.filters(f"/kpi/{name}", read.slices(con), slice_=slice_, days=days)
+        recent = sorted(found[0].anomalies, key=lambda a: a.first_date, reverse=True)[:6]
+        why = {a.anomaly_id: explain(con, a) for a in recent}
+        return name_of(name, slice_), pages.kpi_page(found[0], registered_kpis(con).get(name), form, why)
+
+    def _incidents(self, con: Connection, _wanted: Any) -> tuple[str, str]:
+        return "Incidents", pages.incidents_page(incidents(con))
+
+    def _incident(self, con: Connection, wanted: Any) -> tuple[str, str]:
+        found = incidents(con, ids=[wanted[0][0]])
+        if not found:
+            raise LookupError("There is no such incident")
+        incident, lead = found[0], found[0].lead
+        newest = read.freshness(con).last_day or lead.last_date
+        days = min(max((newest - lead.first_date).days + 43, 57), 400)
+        series = read.shown(con, lead.slice, days=days, kpi=lead.kpi)
+        calendar = load_calendar(self._settings.dbt_project / "calendar.yml")
+        return f"{name_of(lead.kpi, lead.slice)}", pages.incident_page(
+            incident,
+            series[0] if series else None,
+            reasons(con, incident, calendar),
+            explain(con, lead),
+            is_acknowledged=incident.incident_id in acknowledged(con),
+        )
+
+    def _segments(self, con: Connection, wanted: Any) -> tuple[str, str]:
+        days = _days(wanted[1], 28)
+        form = pages.filters("/segments", None, days=days)
+        return "Segments", pages.segments_page(
+            read.sizes(con, days=days), read.flows(con, days=days), read.overlap(con), form, days
+        )
+
+    def _retention(self, con: Connection, wanted: Any) -> tuple[str, str]:
+        which = "day" if wanted[1].get("by") == "day" else "week"
+        options = "".join(f"<option{' selected' if o == which else ''}>{o}</option>" for o in ("week", "day"))
+        form = (
+            f'<form class="filters" method="get"><label>By<select name="by">{options}</select></label>'
+            "<button>Show</button></form>"
+        )
+        return "Retention", pages.retention_page(read.cohorts(con, which), which, form)
+
+    def _funnel(self, con: Connection, wanted: Any) -> tuple[str, str]:
+        days = _days(wanted[1], 28)
+        return "Funnel", pages.funnel_page(read.funnel(con, days=days), pages.filters("/funnel", None, days=days))
+
+    def _health(self, con: Connection, _wanted: Any) -> tuple[str, str]:
+        left_out = []
+        if has_table(con, "watch", "series"):
+            query = "select kpi, slice, status, detail from watch.series where status <> 'judged' order by 1, 2"
+            left_out = [(name_of(k, s), status, detail) for k, s, status, detail in con.execute(query).fetchall()]
+        colours = {"error": "high", "warning": "medium", "note": "soft"}
+        return "Data health", pages.health_page(
+            findings(con), read.freshness(con), left_out, lambda f: colours[f.weight]
+        )
+
+
+def _days(wanted: Mapping[str, str], default: int) -> int:
+    text = wanted.get("days", "")
+    return min(max(int(text), 7), 800) if text.isdigit() and len(text) < 5 else default
