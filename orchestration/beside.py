@@ -96,7 +96,8 @@ def announce(found: Realtime) -> None:
     """The addresses, the keys, and the two lines that send an event and read what came of it."""
     collector, api = found.services["collector"].url, found.services["api"].url
     live = f"{api}/live" + (f"#token={found.token}" if found.token else "")
-    for name, text in (("live page", live), ("API", f"{api}/docs"), ("collector", collector)):
+    pages = found.services["dashboard"].url if "dashboard" in found.services else ""
+    for name, text in (("dashboard", pages), ("live page", live), ("API", f"{api}/docs"), ("collector", collector)):
         out.print(f"  {name:<13} {text}", highlight=False, markup=False)
     if found.key or found.token:
         for name, secret in (("write key", found.key), ("read token", found.token)):

@@ -17,7 +17,7 @@ from rich.table import Table
 from orchestration.beside import realtime
 from orchestration.processes import end_with_parent, stop_on_signals
 from orchestration.turns import turn
-from orchestration.up import announce, serving, wait
+from orchestration.up import announce, dashboard_of, serving, wait
 from segue import watch
 from segue.clock import system_time
 from segue.errors import SegueError
@@ -62,7 +62,10 @@ def main(arguments: list[str] | None = None) -> int:
             err.print(f"{time.monotonic() - started:.0f} s", style="dim", highlight=False)
             if options.no_ui:
                 return 0 if outcome.success else 1
-            with realtime(settings, renew_keys=True) as beside, serving(settings, port=options.port) as (url, program):
+            with (
+                realtime(settings, renew_keys=True) as beside,
+                serving(settings, port=options.port, dashboard=dashboard_of(beside)) as (url, program),
+            ):
                 announce(url, beside)
                 wait(program, beside)
     except SegueError as error:

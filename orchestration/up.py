@@ -39,7 +39,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load_settings()
         prepare_home(settings)  # a home that cannot be written is told before anything is started
-        with realtime(settings) as beside, serving(settings, port=options.port) as (url, program):
+        with (
+            realtime(settings) as beside,
+            serving(settings, port=options.port, dashboard=dashboard_of(beside)) as (url, program),
+        ):
             announce(url, beside)
             wait(program, beside)
     except SegueError as error:
@@ -58,8 +61,17 @@ def announce(url: str, beside: Realtime) -> None:
     out.print("\n  Ctrl-C stops everything\n", highlight=False)
 
 
+def dashboard_of(beside: Realtime) -> str:
+    """Where the dashboard answers: on the port that was free; where a proxy stands before it, as the setting says."""
+    if "SEGUE_DASHBOARD_URL" in os.environ or "dashboard" not in beside.services:
+        return ""
+    return beside.services["dashboard"].url
+
+
 @contextmanager
-def serving(settings: Settings, *, port: int | None = None) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+def serving(
+    settings: Settings, *, port: int | None = None, dashboard: str = ""
+) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     """The UI and the daemon for the length of the block; yields the URL once the UI answers.
 
     Raises:
@@ -78,6 +90,7 @@ def serving(settings: Settings, *, port: int | None = None) -> Iterator[tuple[st
         "SEGUE_HOME": str(settings.home),
         "SEGUE_HISTORY_START": settings.history_start.isoformat(),
         "SEGUE_DAGSTER_URL": url,
+        "SEGUE_DASHBOARD_URL": dashboard or settings.dashboard_url,
         # So that `import orchestration` works without an installed package.
         "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")])),
         "NO_COLOR": "1",

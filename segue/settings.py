@@ -78,7 +78,9 @@ class Settings(BaseSettings):
     )
     dashboard_host: str = Field("127.0.0.1", description="Where the dashboard listens; a proxy with a login before it.")
     dashboard_port: int = Field(8723, ge=0, le=65535, description="Port of the dashboard. 0: any free one.")
-    dashboard_url: str = Field("", description="Where people open the dashboard; used for links in alerts.")
+    dashboard_url: str = Field(
+        "http://127.0.0.1:8723", description="Where people open the dashboard; used for links in alerts."
+    )
     webhook_allow_private: bool = Field(
         False, description="Let webhooks go to private, loopback and link-local addresses."
     )

@@ -221,7 +221,7 @@ def send_sample(settings: Settings, *, as_of: datetime) -> AnnounceReport:
     """Send an invented alert to every channel, so that a person sees where alerts go. Not in the ledger."""
     from segue.alerts.sample import sample_alert
 
-    alert = sample_alert(as_of=as_of, url=web_address(settings.dagster_url))
+    alert = sample_alert(as_of=as_of, url=web_address(settings.dashboard_url or settings.dagster_url))
     outcomes = [_deliver(channel, alert, 1)[0] for channel in channels_of(settings)]
     return _report(outcomes)
 

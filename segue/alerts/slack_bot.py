@@ -82,7 +82,7 @@ class Bot:
         Raises:
             DeliveryError: with Slack's word for the reason; `retry_after` when Slack asked to wait.
         """
-        if again and (found := self._find(alert, thread.channel_id if thread else channel)) is not None:
+        if again and (found := self._find(alert, channel, thread)) is not None:
             return found
         payload = slack.render(alert)
         answer = self._call(
@@ -116,12 +116,16 @@ class Bot:
         except DeliveryError as error:
             log.warning("the chart could not be uploaded: %s", error.message)
 
-    def _find(self, alert: Alert, channel: str) -> Posted | None:
-        """The message with this alert, should it have arrived; None when it has not or nobody can say."""
+    def _find(self, alert: Alert, channel: str, thread: Posted | None) -> Posted | None:
+        """The message with this alert, should it have arrived; None when it has not or nobody can say.
+
+        Slack looks into channels by id only, so a channel that is set by its #name cannot be asked.
+        """
+        where = {"channel": thread.channel_id, "ts": thread.ts} if thread else {"channel": channel}
         try:
             answer = self._call(
-                "conversations_history",
-                channel=channel,
+                "conversations_replies" if thread else "conversations_history",
+                **where,
                 oldest=str(_seconds(alert.as_of)),
                 include_all_metadata=True,
                 limit=200,
@@ -133,7 +137,7 @@ class Bot:
         for message in answer.get("messages") or []:
             metadata = message.get("metadata") or {}
             if metadata.get("event_type") == _EVENT and metadata["event_payload"].get("alert_id") == alert.alert_id:
-                return Posted(channel_id=channel, ts=str(message["ts"]))
+                return Posted(channel_id=where["channel"], ts=str(message["ts"]))
         return None
 
     def _call(self, method: str, **arguments: Any) -> Any:

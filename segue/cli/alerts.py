@@ -62,6 +62,118 @@ def list_series(format: OutputFormat = Format.table) -> None:
     print_rows(columns, rows, format)
 
 
+@anomalies_app.command("incidents")
+def list_incidents(format: OutputFormat = Format.table) -> None:
+    """What moved together, latest first: one incident, one alert."""
+    from segue.watch import change_of, incidents, name_of
+
+    with warehouse().read() as con:
+        found = incidents(con)
+    columns = ["incident_id", "since", "until", "status", "severity", "series", "what", "change", "explained_by_data"]
+    rows = [
+        (
+            i.incident_id, i.first_date, i.last_date, i.status, i.severity, len(i.anomalies),
+            name_of(i.lead.kpi, i.lead.slice), change_of(i.lead), i.data_cause,
+        )
+        for i in found
+    ]  # fmt: skip
+    print_rows(columns, rows, format)
+
+
+@anomalies_app.command("dismiss")
+def dismiss_anomaly(
+    anomaly: Annotated[
+        str, typer.Argument(help="Its id, from `segue anomalies list --format json` or from the alert.")
+    ],
+    reason: Annotated[str, typer.Option(help="Why it is none; for those who come after.")] = "",
+) -> None:
+    """It was none: it is shown and told no more, its days teach nothing, and its series is judged more strictly."""
+    from segue.watch import dismiss
+
+    now = moment(None)
+    with warehouse().write("dismiss an anomaly") as con:
+        dismiss(con, anomaly, by=_who(), reason=reason, as_of=now)
+    out.print("dismissed; `segue anomalies restore` takes it back")
+
+
+@anomalies_app.command("restore")
+def restore_anomaly(anomaly: Annotated[str, typer.Argument(help="Its id.")]) -> None:
+    """Take a dismissal back."""
+    from segue.watch import restore
+
+    with warehouse().write("restore an anomaly") as con:
+        restore(con, anomaly)
+
+
+@anomalies_app.command("precision")
+def show_precision(format: OutputFormat = Format.table) -> None:
+    """Per KPI, how much of what was found was something, by what people have dismissed."""
+    from segue.watch import precision
+
+    with warehouse().read() as con:
+        rows = [(p.kpi, p.found_count, p.dismissed_count, round(p.precision, 3)) for p in precision(con)]
+    print_rows(["kpi", "found", "dismissed", "precision"], rows, format)
+
+
+@alerts_app.command("ack")
+def ack(incident: Annotated[str, typer.Argument(help="Its id, from the alert.")]) -> None:
+    """You are on it: nobody else is called."""
+    from segue.alerts import acknowledge
+
+    now = moment(None)
+    with warehouse().write("acknowledge an incident") as con:
+        acknowledge(con, incident, by=_who(), as_of=now)
+    out.print("noted; it is not escalated")
+
+
+Kpi = Annotated[str, typer.Option("--kpi", help="Name of the KPI; left out: every KPI.")]
+Slice = Annotated[str, typer.Option("--slice", help="Such as platform=web; left out: every slice.")]
+
+
+@alerts_app.command("mute")
+def mute(
+    until: Annotated[str, typer.Option(help="UTC time at which it ends, ISO 8601. There is no mute without an end.")],
+    kpi: Kpi = "",
+    slice: Slice = "",
+    reason: Annotated[str, typer.Option(help="Why; for those who wonder.")] = "",
+) -> None:
+    """Tell nobody of these series until a time. They are watched all the same."""
+    from segue.alerts import mute as put
+
+    now = moment(None)
+    with warehouse().write("mute alerts") as con:
+        put(con, kpi=kpi, slice_=slice, until=moment(until), by=_who(), reason=reason, as_of=now)
+
+
+@alerts_app.command("unmute")
+def unmute(kpi: Kpi = "", slice: Slice = "") -> None:
+    """End the mutes of exactly these series."""
+    from segue.alerts import unmute as end
+
+    with warehouse().write("unmute alerts") as con:
+        count = end(con, kpi=kpi, slice_=slice)
+    out.print(f"{count} ended")
+
+
+@alerts_app.command("mutes")
+def list_mutes(format: OutputFormat = Format.table) -> None:
+    """What is muted, until when, by whom and why."""
+    from segue.alerts import mutes
+
+    with warehouse().read() as con:
+        rows = [(m.kpi or "every", m.slice or "every", m.until, m.by, m.reason) for m in mutes(con)]
+    print_rows(["kpi", "slice", "until", "by", "reason"], rows, format)
+
+
+def _who() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container without a name for its user
+        return "somebody"
+
+
 @alerts_app.command("list")
 def list_alerts(format: OutputFormat = Format.table) -> None:
     """Every announcement: what, where to, when, how it went. Latest first."""

@@ -20,6 +20,7 @@ from segue.settings import Settings
 from segue.warehouse import Warehouse
 from segue.watch import Anomaly, ensure_tables
 from segue.watch.tables import insert_rows
+from tests.alerts.slack_web_api import slack_api  # noqa: F401 — a fixture
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -64,7 +64,7 @@ def test_several_anomalies_go_out_in_one_message_and_never_again(
     assert len(slack_receiver.taken) == 1
     assert waiting(warehouse, to_slack) == []
     assert {row[2:] for row in ledger(warehouse)} == {("sent", 1)}
-    assert "runs/7" in str(slack_receiver.taken[0])
+    assert "http://127.0.0.1:8723/incident/" in str(slack_receiver.taken[0])
 
 
 def test_what_is_new_is_announced_and_what_was_announced_is_not(

@@ -1,0 +1,246 @@
+"""One message per incident, and what policy, people and time make of it."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from segue.alerts import acknowledge, announce, load_policy, mute, pending, slack
+from segue.errors import BadInputError, DefinitionError
+from segue.settings import Settings
+from segue.watch.incidents import group_anomalies
+
+AS_OF = datetime(2026, 3, 1, 12, tzinfo=UTC)
+DAY = date(2026, 2, 26)
+compose = __import__("segue.alerts.compose", fromlist=["compose"])
+
+
+@pytest.fixture(autouse=True)
+def _plain_pictures(monkeypatch):
+    monkeypatch.setattr(compose, "plot_anomaly", lambda con, anomaly_id: b"\x89PNG")
+    monkeypatch.setattr(compose, "plot_overview", lambda con, ids: b"\x89PNG")
+    monkeypatch.setattr(slack.post, "__kwdefaults__", {"pause": lambda seconds: None})
+
+
+@pytest.fixture
+def by_bot(settings, slack_api, tmp_path):
+    """Settings with a bot token, and an empty policy."""
+    (tmp_path / "project").mkdir()
+
+    def build(policy="heartbeat: {hours: 900}", **more):
+        (tmp_path / "project" / "alerts.yml").write_text(policy)
+        return Settings(
+            home=settings.home,
+            dbt_project=tmp_path / "project",
+            slack_token=slack_api.token,
+            slack_api_url=slack_api.url,
+            _env_file=None,
+            **{"slack_channel": "#alerts", **more},
+        )
+
+    return build
+
+
+@pytest.fixture
+def regroup(warehouse):
+    """What a detection does after it has found something: group it, as of the last judged day."""
+
+    def run(known_until=DAY):
+        with warehouse.write("test") as con:
+            con.execute("update watch.series set last_judged_date = $1, judged_at = '2026-03-01'", [known_until])
+            group_anomalies(con, known_until=known_until)
+
+    return run
+
+
+def test_an_outage_of_forty_series_is_one_message_with_its_chart(
+    warehouse, by_bot, slack_api, record, make_anomaly, regroup
+):
+    record(*(make_anomaly(n) for n in range(40)))
+    regroup()
+    settings = by_bot(dashboard_url="http://127.0.0.1:8723")
+    [sent] = announce(warehouse, settings, as_of=AS_OF).sent
+    assert sent.subject_count == 40
+    [message] = slack_api.messages
+    assert message["channel"] == "C0ALERTS"
+    assert "thread_ts" not in message
+    assert "http://127.0.0.1:8723/incident/" in str(message["blocks"])
+    assert [(f["channel"], f["thread_ts"], f["bytes"]) for f in slack_api.files] == [
+        ("C0ALERTS", message["ts"], b"\x89PNG")
+    ]
+    assert announce(warehouse, settings, as_of=AS_OF).sent == ()
+
+
+def test_what_joins_an_incident_and_its_end_are_told_in_its_thread(
+    warehouse, by_bot, slack_api, record, make_anomaly, regroup
+):
+    settings = by_bot()
+    record(make_anomaly(0))
+    regroup()
+    announce(warehouse, settings, as_of=AS_OF)
+    record(make_anomaly(1))
+    regroup()
+    announce(warehouse, settings, as_of=AS_OF)
+    regroup(DAY + timedelta(days=1))
+    announce(warehouse, settings, as_of=AS_OF + timedelta(days=1))
+    assert announce(warehouse, settings, as_of=AS_OF + timedelta(days=2)).sent == ()
+    root, update, end = slack_api.messages
+    assert update["thread_ts"] == end["thread_ts"] == root["ts"]
+    assert update["text"].startswith(":red_circle: Also:")
+    assert "Recovered" in end["text"]
+
+
+def test_a_message_that_was_cut_off_is_looked_for_and_not_sent_again(
+    warehouse, by_bot, slack_api, record, make_anomaly, regroup
+):
+    record(make_anomaly(0))
+    regroup()
+    settings = by_bot(slack_channel="C0ALERTS")
+    announce(warehouse, settings, as_of=AS_OF)
+    with warehouse.write("test") as con:
+        # The process died after Slack had taken it and before that was on record.
+        con.execute("update alerts.announcements set status = 'pending'")
+        con.execute("delete from alerts.threads")
+    [sent] = announce(warehouse, settings, as_of=AS_OF + timedelta(hours=1)).sent
+    assert (sent.channel, len(slack_api.messages)) == ("slack", 1)
+
+
+def test_slack_asking_to_wait_loses_nothing_and_repeats_nothing(
+    warehouse, by_bot, slack_api, record, make_anomaly, regroup
+):
+    record(make_anomaly(0))
+    regroup()
+    slack_api.plan = [("chat.postMessage", 429)]
+    [failed] = announce(warehouse, by_bot(), as_of=AS_OF).not_sent
+    assert (failed.is_final, failed.retry_after) == (False, 600.0)
+    with warehouse.read() as con:
+        assert pending(con, settings=by_bot(), as_of=AS_OF + timedelta(minutes=9)) == []
+        assert len(pending(con, settings=by_bot(), as_of=AS_OF + timedelta(minutes=10))) == 1
+    announce(warehouse, by_bot(), as_of=AS_OF + timedelta(minutes=10))
+    announce(warehouse, by_bot(), as_of=AS_OF + timedelta(minutes=20))
+    assert len(slack_api.messages) == 1
+
+
+@pytest.mark.parametrize(("word", "fix"), [("channel_not_found", "invite"), ("invalid_auth", "SEGUE_SLACK_TOKEN")])
+def test_what_slack_refuses_for_good_says_what_to_mend(
+    word, fix, warehouse, by_bot, slack_api, record, make_anomaly, regroup
+):
+    record(make_anomaly(0))
+    regroup()
+    slack_api.plan = [("chat.postMessage", word)]
+    [failed] = announce(warehouse, by_bot(), as_of=AS_OF).not_sent
+    assert failed.is_final
+    assert fix in failed.reason
+    assert slack_api.token not in failed.reason
+    assert announce(warehouse, by_bot(), as_of=AS_OF).sent == ()
+
+
+def test_who_owns_a_thing_is_told_of_it_where_they_are(warehouse, by_bot, slack_api, record, make_anomaly, regroup):
+    record(make_anomaly(0), make_anomaly(1, kpi="revenue", slice="channel=email"))
+    regroup()
+    with warehouse.write("test") as con:
+        con.execute(
+            "create table watch.registry as select 'kpi' as kind, 'revenue' as name, '' as label, 'money' as unit,"
+            " 'up' as better, 'team:money' as owner, '' as description"
+        )
+    policy = 'routes: [{owner: "team:money", slack: "#money"}]\nheartbeat: {hours: 900}'
+    announce(warehouse, by_bot(policy), as_of=AS_OF)
+    assert sorted(m["channel"] for m in slack_api.messages) == ["C0ALERTS", "C0MONEY"]
+
+
+def test_quiet_hours_hold_back_what_is_not_high_and_let_it_go_after(
+    warehouse, by_bot, slack_api, record, make_anomaly, regroup
+):
+    record(make_anomaly(0, severity="medium"), make_anomaly(1, kpi="revenue", slice="channel=email"))
+    regroup()
+    settings = by_bot('quiet_hours: {from: "22:00", until: "07:00", timezone: Europe/Berlin}\nheartbeat: {hours: 900}')
+    night, morning = datetime(2026, 3, 1, 21, 30, tzinfo=UTC), datetime(2026, 3, 2, 6, 0, tzinfo=UTC)
+    assert [s.title.split(",")[0] for s in announce(warehouse, settings, as_of=night).sent] == ["Revenue"]
+    with warehouse.read() as con:
+        assert pending(con, settings=settings, as_of=night) == []
+        assert len(pending(con, settings=settings, as_of=morning)) == 1
+    announce(warehouse, settings, as_of=morning)
+    assert len(slack_api.messages) == 2
+
+
+def test_a_mute_has_an_end(warehouse, by_bot, slack_api, record, make_anomaly, regroup):
+    record(make_anomaly(0))
+    regroup()
+    end = AS_OF + timedelta(days=1)
+    with warehouse.write("test") as con:
+        with pytest.raises(BadInputError, match="has passed"):
+            mute(con, kpi="sessions", slice_="", until=AS_OF, by="ada", reason="", as_of=AS_OF)
+        mute(con, kpi="sessions", slice_="", until=end, by="ada", reason="migration", as_of=AS_OF)
+    assert announce(warehouse, by_bot(), as_of=AS_OF).sent == ()
+    assert len(announce(warehouse, by_bot(), as_of=end).sent) == 1
+
+
+def test_what_nobody_takes_on_is_escalated_once_and_what_somebody_takes_on_is_not(
+    warehouse, by_bot, slack_api, record, make_anomaly, regroup
+):
+    record(make_anomaly(0), make_anomaly(1, kpi="revenue", slice="channel=email"))
+    regroup()
+    settings = by_bot('escalate: {after_minutes: 60, slack: "#on-call"}\nheartbeat: {hours: 900}')
+    announce(warehouse, settings, as_of=AS_OF)
+    with warehouse.write("test") as con:
+        [incident] = [
+            row[0]
+            for row in con.execute("select incident_id from watch.incidents where lead_id = $1", ["0" * 20]).fetchall()
+        ]
+        acknowledge(con, incident, by="ada", as_of=AS_OF)
+        with pytest.raises(BadInputError, match="no incident"):
+            acknowledge(con, "nope", by="ada", as_of=AS_OF)
+    assert announce(warehouse, settings, as_of=AS_OF + timedelta(minutes=59)).sent == ()
+    [sent] = announce(warehouse, settings, as_of=AS_OF + timedelta(minutes=61)).sent
+    assert sent.title.startswith("Nobody is on it: Revenue")
+    assert slack_api.messages[-1]["channel"] == "C0ONCALL"
+    assert announce(warehouse, settings, as_of=AS_OF + timedelta(minutes=90)).sent == ()
+
+
+def test_a_detector_that_is_dead_is_told_once(warehouse, by_bot, slack_api, record, regroup):
+    record()
+    regroup()
+    settings = by_bot("heartbeat: {hours: 36}")
+    assert announce(warehouse, settings, as_of=datetime(2026, 3, 2, 11, tzinfo=UTC)).sent == ()
+    late = datetime(2026, 3, 2, 13, tzinfo=UTC)
+    with warehouse.read() as con:
+        assert [p.kind for p in pending(con, settings=settings, as_of=late)] == ["dead_detector"]
+    [sent] = announce(warehouse, settings, as_of=late).sent
+    assert sent.title == "Nothing has been watched for 37 hours"
+    assert announce(warehouse, settings, as_of=late + timedelta(hours=5)).sent == ()
+
+
+def test_the_digest_comes_once_a_day_at_its_hour(warehouse, by_bot, slack_api, record, make_anomaly, regroup):
+    record(make_anomaly(0, severity="low", first_date=date(2026, 2, 28), last_date=date(2026, 2, 28)))
+    regroup(date(2026, 2, 28))
+    settings = by_bot("digest: {hour: 8}\nheartbeat: {hours: 900}")
+    assert announce(warehouse, settings, as_of=datetime(2026, 3, 1, 7, 59, tzinfo=UTC)).sent == ()
+    [sent] = announce(warehouse, settings, as_of=datetime(2026, 3, 1, 8, tzinfo=UTC)).sent
+    assert sent.title == "Daily digest: 1 incident"
+    assert announce(warehouse, settings, as_of=datetime(2026, 3, 1, 20, tzinfo=UTC)).sent == ()
+    assert len(announce(warehouse, settings, as_of=datetime(2026, 3, 2, 9, tzinfo=UTC)).sent) == 1
+
+
+def test_a_fault_of_the_data_is_named_in_the_alert(warehouse, by_bot, slack_api, record, make_anomaly, regroup):
+    record(make_anomaly(0))
+    regroup()
+    with warehouse.write("test") as con:
+        con.execute("update watch.incidents set data_cause = 'Event Order Completed sent nothing on 2026-02-26.'")
+    announce(warehouse, by_bot(), as_of=AS_OF)
+    assert "Explained by the data, not by people: Event Order Completed" in str(slack_api.messages[0]["blocks"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("quiet_hours: {from: 22, until: '07:00'}", "time of day"),
+        ("quiet_hours: {from: '22:00', until: '07:00', timezone: Mars/Base}", "no such time zone"),
+        ("digest: {hour: 25}", "from 0 to 23"),
+        ("rotues: []", "did you mean `routes`"),
+    ],
+)
+def test_mistakes_in_the_policy_are_shown_where_they_are(tmp_path, text, said):
+    path = tmp_path / "alerts.yml"
+    path.write_text(text)
+    with pytest.raises(DefinitionError, match=said) as error:
+        load_policy(path)
+    assert "line 1" in str(error.value)
