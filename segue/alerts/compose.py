@@ -63,9 +63,13 @@ def compose(
     if notice.kind == "incident_over":
         return _recovered(notice, notice.incident, as_of, url)
     found = notice.anomalies or notice.incident.anomalies
+    if notice.is_backlog and settings.dashboard_url:
+        url = web_address(f"{settings.dashboard_url.rstrip('/')}/incidents") or url
     alert = _drawn(con, found, as_of=as_of, url=url)
     if settings.dashboard_url:
         alert = replace(alert, link_text="Open the chart")
+    if notice.is_backlog:
+        return replace(alert, summary=f"{alert.summary} All of it is over; the dashboard says why.")
     lines = reasons(con, notice.incident, calendar)
     if notice.is_update:
         alert = with_title(alert, "Also: ")

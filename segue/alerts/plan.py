@@ -18,6 +18,7 @@ from segue.watch.incidents import group, incident_of
 #: An anomaly that ended longer ago than this, before the last judged day, is history and no news: somebody who
 #: sets up Slack today is not sent last year.
 NEWS_DAYS = 35
+_MOST_OVER = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,7 @@ class Notice:
     anomalies: tuple[Anomaly, ...] = ()  # that the channel does not know yet
     thread: Posted | None = None
     is_update: bool = False
+    is_backlog: bool = False  # several incidents that were over before anybody could be told
     again: bool = False  # an attempt was cut off
     attempts: int = 0
 
@@ -142,7 +144,33 @@ def _incident_notices(con: Connection, situation: Situation, known: dict[tuple[s
                 for higher in channels_of(situation.settings, policy.escalate_to):
                     found += _once(subject, "escalation", higher, known, situation, incident, None)
     unique = {(n.channel.name, n.subjects): n for n in found}
-    return list(unique.values())
+    return _without_flood(list(unique.values()))
+
+
+def _without_flood(notices: list[Notice]) -> list[Notice]:
+    """What is over already, and more than a few, is one message: a first look at a history is no reason to shout."""
+    found = [n for n in notices if not _is_over(n)]
+    for name in dict.fromkeys(n.channel.name for n in notices):
+        over = [n for n in notices if _is_over(n) and n.channel.name == name]
+        if len(over) <= _MOST_OVER:
+            found += over
+            continue
+        found.append(
+            replace(
+                over[0],
+                subjects=tuple(subject for n in over for subject in n.subjects),
+                anomalies=tuple(anomaly for n in over for anomaly in n.anomalies),
+                again=any(n.again for n in over),
+                attempts=max(n.attempts for n in over),
+                is_backlog=True,
+            )
+        )
+    return found
+
+
+def _is_over(notice: Notice) -> bool:
+    is_old = notice.incident is not None and notice.incident.status == "recovered"
+    return notice.kind == "anomaly" and is_old and not notice.is_update
 
 
 def _ended(con: Connection, incident: Incident) -> bool:

@@ -70,6 +70,17 @@ def test_an_outage_of_forty_series_is_one_message_with_its_chart(
     assert announce(warehouse, settings, as_of=AS_OF).sent == ()
 
 
+def test_a_history_full_of_incidents_that_are_over_is_one_message(
+    warehouse, by_bot, slack_api, record, make_anomaly, regroup
+):
+    days = [date(2026, 2, day) for day in (2, 8, 14, 20)]
+    record(*(make_anomaly(n, first_date=day, last_date=day, worst_date=day) for n, day in enumerate(days)))
+    regroup(date(2026, 2, 28))
+    [sent] = announce(warehouse, by_bot(), as_of=AS_OF).sent
+    assert sent.subject_count == 4
+    assert "All of it is over" in slack_api.messages[0]["text"]
+
+
 def test_what_joins_an_incident_and_its_end_are_told_in_its_thread(
     warehouse, by_bot, slack_api, record, make_anomaly, regroup
 ):
