@@ -1,8 +1,10 @@
-"""How long the pages of the dashboard take with 100,000 people and 365 days, each request one that was never made before.
+"""How long the pages of the dashboard take with 100,000 people and 365 days, each asked for for the first time.
 
 World, made by SQL: 12 KPIs in 40 slices for 365 days with forecasts and anomalies, 12 segments with a million
-transitions and 350,000 present members, 26 weekly cohorts, a funnel. The dashboard is a process; each page is asked for
-over HTTP with another range of days each time, so that none is answered from memory. Compared with the same pages asked
+transitions and 350,000 present members, 26 weekly cohorts, a funnel. The dashboard is a process; each page is
+    asked for
+over HTTP with another range of days each time, so that none is answered from memory. Compared with the same
+    pages asked
 for once more, which are. `--quick`: 10,000 people.
 """
 
@@ -40,7 +42,8 @@ def fill(warehouse: Warehouse, people: int) -> None:
                 1000.0 as numerator, null::double as denominator, true as is_complete
             from range(12) ks(k), range(40) ss(s), range({DAYS}) ds(d)
             union all
-            select 'segment_size', 'segment=s' || s, date '2025-03-01' + d::int, {people} / (2 + s) + d, 1.0, null, true
+            select 'segment_size', 'segment=s' || s, date '2025-03-01' + d::int, {people} / (2 + s) + d, 1.0,
+                null, true
             from range(12) ss(s), range({DAYS}) ds(d)
             """
         )
@@ -50,12 +53,15 @@ def fill(warehouse: Warehouse, people: int) -> None:
         )
         con.execute(
             "insert into watch.series (kpi, slice, status, detail, judged_at, last_judged_date, detectable_change)"
-            " select distinct kpi, slice, 'judged', 'x', timestamp '2026-03-01', date '2026-02-28', 0.2 from kpis.daily"
+            " select distinct kpi, slice, 'judged', 'x', timestamp '2026-03-01', date '2026-02-28', 0.2 from"
+            " kpis.daily"
         )
         con.execute(
-            "insert into watch.anomalies (anomaly_id, kpi, slice, started_at, ended_at, value, expected, lower, upper,"
+            "insert into watch.anomalies (anomaly_id, kpi, slice, started_at, ended_at, value, expected,"
+            " lower, upper,"
             " severity, direction, detected_at, worst_date, score, kind, grain)"
-            " select kpi || slice || date, kpi, slice, date, date, value, 1040, 850, 1200, 'high', 'down', date, date, 9,"
+            " select kpi || slice || date, kpi, slice, date, date, value, 1040, 850, 1200, 'high', 'down',"
+            " date, date, 9,"
             " 'count', 'day' from kpis.daily where kpi <> 'segment_size' and hash(kpi || slice || date) % 400 = 0"
         )
         last = con.execute("select max(date) from kpis.daily").fetchall()[0][0]
@@ -82,7 +88,8 @@ def fill(warehouse: Warehouse, people: int) -> None:
             " (900 / (1 + a))::bigint as returned_count, true as is_complete from range(52) cs(c), range(13) ages(a)"
         )
         con.execute(
-            f"create table kpis.funnel as select date '2025-03-01' + d::int as date, p as position, 'Step ' || p as step,"
+            f"create table kpis.funnel as select date '2025-03-01' + d::int as date, p as position, 'Step '"
+            f" || p as step,"
             f" 9000 // (1 + p) as person_count, true as is_complete from range({DAYS}) ds(d), range(5) ps(p)"
         )
         con.execute("create table raw.events as select timestamp '2026-02-28' as received_at")

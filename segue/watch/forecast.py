@@ -38,7 +38,7 @@ _TRIED_DAYS = 180
 _CUT = 3.0
 #: The median absolute deviation of a normal distribution times this is its standard deviation.
 _MAD = 1.4826
-#: A holiday never seen in this series may move it by half as easily as not at all (log or logit scale).
+#: A holiday in a series that has had none may move it by half as easily as not at all (log or logit scale).
 _UNSEEN_HOLIDAY_SPREAD = 0.35
 
 
@@ -186,14 +186,15 @@ def fit(
     """
     calendar = holiday_names(country, known.points[0].date.year, days[-1].year) | dict(events)
     keep = list(range(len(known.values)))
-    fitted, ahead = _prophet(known, keep, days, calendar)
+    fitted, ahead, effects = _prophet(known, keep, days, calendar)
     residuals = [y - f for y, f in zip(known.values, fitted, strict=True)]
     scale = max(_MAD * median(map(abs, residuals)), 1e-9)
     inliers = [i for i, r in enumerate(residuals) if abs(r) <= _OUTLIER * scale]
     if len(inliers) < len(keep) and len(inliers) >= 0.8 * len(keep):
         keep = inliers
-        fitted, ahead = _prophet(known, keep, days, calendar)
+        fitted, ahead, effects = _prophet(known, keep, days, calendar)
 
+    usual, unusual = _unseen_holiday(effects)
     seen: dict[str, int] = {}
     for i in keep:
         if name := calendar.get(known.points[i].date):
@@ -208,8 +209,8 @@ def fit(
     return [
         Forecast(
             day=day,
-            center=center,
-            spread=math.sqrt(spread**2 + _holiday_variance(calendar.get(day), seen, variance)),
+            center=center + (usual if day in calendar and calendar[day] not in seen else 0.0),
+            spread=math.sqrt(spread**2 + _holiday_variance(calendar.get(day), seen, variance, unusual)),
             inflation=inflation,
             freedom=float(min(freedom, 60)),
             typical=median(recent) if recent else None,
@@ -263,10 +264,19 @@ def spread_of(
     return math.sqrt(max(beyond, 0.0)), max(beyond, 0.0) + median(sampling)
 
 
-def _holiday_variance(name: str | None, seen: Mapping[str, int], variance: float) -> float:
+def _unseen_holiday(effects: Sequence[float]) -> tuple[float, float]:
+    """Mean and variance of what a holiday does that this series has not had: as others did to it, and one that did
+    nothing with the prior's spread."""
+    count = len(effects) + 1
+    mean = sum(effects) / count
+    squares = sum((effect - mean) ** 2 for effect in effects)
+    return mean, (squares + _UNSEEN_HOLIDAY_SPREAD**2) / count
+
+
+def _holiday_variance(name: str | None, seen: Mapping[str, int], variance: float, unseen: float) -> float:
     if name is None:
         return 0.0
-    return variance / seen[name] if name in seen else _UNSEEN_HOLIDAY_SPREAD**2
+    return variance / seen[name] if name in seen else unseen
 
 
 @cache
@@ -294,8 +304,8 @@ def holiday_names(country: str, first_year: int, last_year: int) -> dict[date, s
 
 def _prophet(
     known: Training, keep: Sequence[int], days: Sequence[date], calendar: Mapping[date, str]
-) -> tuple[list[float], list[float]]:
-    """Fitted values of all known days, and the forecasts of `days`."""
+) -> tuple[list[float], list[float], list[float]]:
+    """Fitted values of all known days, the forecasts of `days`, and what each holiday that was there did."""
     import pandas as pd
 
     dates = [p.date for p in known.points]
@@ -305,7 +315,16 @@ def _prophet(
     # Newton, Prophet's default for short series, is three times slower here and no better.
     model.fit(frame, algorithm="LBFGS")
     predicted = _predict(model, pd.DataFrame({"ds": pd.to_datetime([*dates, *days])}))
-    return predicted[: len(dates)], predicted[len(dates) :]
+    return predicted[: len(dates)], predicted[len(dates) :], _effects(model)
+
+
+def _effects(model: Any) -> list[float]:
+    """What each holiday of the model does, on the scale of the series."""
+    if model.holidays is None:
+        return []
+    weights = model.params["beta"].mean(axis=0) * model.y_scale
+    columns = model.train_component_cols["holidays"].to_numpy()
+    return [float(weight) for weight, is_holiday in zip(weights, columns, strict=True) if is_holiday]
 
 
 def _predict(model: Any, frame: Any) -> list[float]:

@@ -207,8 +207,8 @@ def test_what_nobody_takes_on_is_escalated_once_and_what_somebody_takes_on_is_no
     assert announce(warehouse, settings, as_of=AS_OF + timedelta(minutes=90)).sent == ()
 
 
-def test_a_detector_that_is_dead_is_told_once(warehouse, by_bot, slack_api, record, regroup):
-    record()
+def test_a_detector_that_is_dead_is_told_once(warehouse, by_bot, slack_api, record, make_anomaly, regroup):
+    record(make_anomaly(0, severity="low"))
     regroup()
     settings = by_bot("heartbeat: {hours: 36}")
     assert announce(warehouse, settings, as_of=datetime(2026, 3, 2, 11, tzinfo=UTC)).sent == ()
