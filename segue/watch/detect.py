@@ -13,6 +13,7 @@ from segue.warehouse import Connection
 from segue.watch.calendar import Known, events_of
 from segue.watch.dismiss import stricter_where_dismissed
 from segue.watch.forecast import Forecast, quiet
+from segue.watch.hourly import judge_hours
 from segue.watch.incidents import group_anomalies
 from segue.watch.judge import Day, Judgement, Memory, discoveries, judge
 from segue.watch.series import Series, last_complete_day, read_series
@@ -59,6 +60,7 @@ class WatchReport:
     withdrawn_count: int  # late data put them back in line
     fit_count: int
     by_week_count: int  # series too small for a day
+    hour_anomaly_count: int  # of the last two days
     incident_count: int  # open or touched by the judged window
     first_date: date
     last_date: date
@@ -129,6 +131,7 @@ def detect(
     _write_forecasts(con, judgements, as_of)
     _write_series(con, judgements, as_of)
     _write_anomalies(con, [*new, *changed], gone)
+    hour_count = judge_hours(con, as_of=as_of)
     incident_count = group_anomalies(con, known_until=last)
     return WatchReport(
         series_count=len(everything),
@@ -141,6 +144,7 @@ def detect(
         withdrawn_count=len(gone),
         fit_count=sum(j.fit_count for j in judgements),
         by_week_count=sum(j.grain == "week" for j in judgements),
+        hour_anomaly_count=hour_count,
         incident_count=incident_count,
         first_date=first,
         last_date=last,

@@ -77,6 +77,7 @@ class Anomaly:
     denominator: float | None
     kind: Kind
     grain: Grain = "day"
+    hours: tuple[datetime, datetime] | None = None  # of grain hour: first and last disturbed one, aware UTC
 
     @property
     def day_count(self) -> int:
@@ -153,6 +154,7 @@ def _anomaly(row: tuple) -> Anomaly:  # type: ignore[type-arg]
         denominator=row[14],
         kind=row[15],
         grain=row[16],
+        hours=(from_warehouse(row[3]), from_warehouse(row[4])) if row[16] == "hour" else None,
     )
 
 

@@ -99,6 +99,14 @@ def period(anomaly: Anomaly, *, known_until: date | None = None) -> str:
     Args:
         known_until: the last complete day; an anomaly that reaches it is still going on.
     """
+    if anomaly.hours is not None:
+        first, last = anomaly.hours
+        end = f"{(last.hour + 1) % 24:02d}:00 UTC"
+        if first.date() == last.date():
+            return f"{first:%H:%M} to {end} on {day(anomaly.first_date)}"
+        return f"{first:%H:%M} on {day(anomaly.first_date, year=False)} to {end} on {day(anomaly.last_date)}"
+    if anomaly.grain == "week" and anomaly.day_count == 7:
+        return f"in the week from {day(anomaly.first_date)}"
     if known_until is not None and anomaly.last_date >= known_until and anomaly.day_count > 1:
         return f"since {day(anomaly.first_date)}, still going on"
     if anomaly.day_count == 1:
@@ -115,7 +123,9 @@ def describe(anomaly: Anomaly, *, known_until: date | None = None) -> str:
 
     verb = "rose" if anomaly.direction == "up" else "fell"
     when = f"on {day(anomaly.worst_date)}"
-    if anomaly.day_count > 1:
+    if anomaly.hours is not None or (anomaly.grain == "week" and anomaly.day_count == 7):
+        when = period(anomaly)
+    elif anomaly.day_count > 1:
         when = f"on {day(anomaly.worst_date, year=False)}, the worst of {anomaly.day_count} days"
         when += f" ({period(anomaly, known_until=known_until).removesuffix(f' ({anomaly.day_count} days)')})"
     return (
