@@ -1,8 +1,8 @@
 """The last two days by the hour, so that an outage is known within hours and not at the end of the day.
 
 What an hour should bring is the mean of the same hour on working days, or on weekends, of the four weeks before the
-judged hours; its spread beyond what counting explains comes from those hours as well. Anomalies are runs of found hours;
-the false alarms of all hours and series together are controlled as those of days are.
+judged hours; its spread beyond what counting explains comes from those hours as well. Anomalies are runs of found
+hours; the false alarms of all hours and series together are controlled as those of days are.
 """
 
 from collections.abc import Sequence
