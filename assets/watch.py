@@ -4,7 +4,7 @@ import dagster as dg
 
 from orchestration import present
 from orchestration.automation import REFRESH_WITH_WHAT_IS_THERE, WRITER
-from orchestration.keys import ANOMALIES, DAILY, QUALITY
+from orchestration.keys import ANOMALIES, BACKTEST, DAILY, QUALITY
 from orchestration.project import PROJECT
 from orchestration.resources import Clock, Turn, Warehouse
 from segue import quality, watch
@@ -61,5 +61,48 @@ def anomalies(
                 [(a.first_date, a.last_date, watch.describe(a), a.severity) for a in found[:20]],
             ),
             **pictures,
+        }
+    )
+
+
+@dg.asset(
+    key=BACKTEST,
+    deps=[ANOMALIES],
+    group_name="watch",
+    kinds={"python"},
+    owners=["team:data"],
+    automation_condition=REFRESH_WITH_WHAT_IS_THERE,
+    pool=WRITER,
+)
+def backtest(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, turn: Turn) -> dg.MaterializeResult:
+    """How each setting of the detector would have done on the days that were judged."""
+    as_of = clock.as_of(context)
+    with warehouse.write("backtest", as_of=as_of) as con:
+        found = watch.backtest(con, as_of=as_of)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": len(found),
+            "settings": present.table(
+                [
+                    "setting",
+                    "days",
+                    "ordinary days in the band",
+                    "median error",
+                    "told without cause",
+                    "disturbed days told",
+                ],
+                [
+                    (
+                        b.setting,
+                        b.day_count,
+                        present.percent(b.inside_share),
+                        present.percent(b.median_error),
+                        b.quiet_found_count,
+                        present.percent(b.disturbed_found_share),
+                    )
+                    for b in found
+                ],
+            ),
+            "picture": present.picture(watch.plot_backtest(found), title="settings on the past"),
         }
     )

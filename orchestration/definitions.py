@@ -20,6 +20,7 @@ defs = dg.Definitions(
         clusters.discovery,
         quality.findings,
         watch.anomalies,
+        watch.backtest,
         alerts.announcements,
         *realtime.ASSETS,
     ],

@@ -6,6 +6,7 @@ A series that cannot be judged is listed with the reason.
 Never: takes a missing day for a zero, judges a day that is not over, or tells anybody (that is `alerts`).
 """
 
+from segue.watch.backtest import Backtest, backtest, plot_backtest
 from segue.watch.calendar import Known, load_calendar
 from segue.watch.detect import FALSE_DISCOVERY_RATE, WatchReport, anomaly_id, detect
 from segue.watch.dismiss import Precision, dismiss, precision, restore
@@ -20,6 +21,7 @@ __all__ = [
     "FALSE_DISCOVERY_RATE",
     "SEVERITIES",
     "Anomaly",
+    "Backtest",
     "Driver",
     "Explanation",
     "Incident",
@@ -31,6 +33,7 @@ __all__ = [
     "amount",
     "anomalies",
     "anomaly_id",
+    "backtest",
     "change_of",
     "clean",
     "day",
@@ -48,6 +51,7 @@ __all__ = [
     "percent",
     "period",
     "plot_anomaly",
+    "plot_backtest",
     "plot_overview",
     "plot_series",
     "precision",

@@ -5,7 +5,16 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from segue.errors import BadInputError, DefinitionError
-from segue.watch import anomalies, detect, dismiss, incidents, load_calendar, precision
+from segue.watch import (
+    anomalies,
+    backtest,
+    detect,
+    dismiss,
+    incidents,
+    load_calendar,
+    plot_backtest,
+    precision,
+)
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
 OUTAGE = date(2026, 2, 11)
@@ -121,3 +130,19 @@ def test_what_concerns_few_people_is_less_severe(kpis, make_counts):
     run(kpis)
     with kpis.read() as con:
         assert [(a.kpi, a.severity) for a in anomalies(con) if a.first_date == OUTAGE] == [("sessions", "medium")]
+
+
+def test_the_past_is_judged_with_and_without_each_setting(kpis, make_counts):
+    kpis.load(make_counts(count=60, factors={OUTAGE: 0.2}))
+    run(kpis)
+    with kpis.write() as con:
+        by_setting = {b.setting: b for b in backtest(con, as_of=AS_OF)}
+    commits = kpis.commits()
+    with kpis.write() as con:
+        assert plot_backtest(backtest(con, as_of=AS_OF)).startswith(b"\x89PNG")
+    assert kpis.commits() == commits
+    ours, plain = by_setting["as it is"], by_setting["28-day z-score instead"]
+    assert (ours.disturbed_found_share, ours.quiet_found_count) == (1.0, 0)
+    assert ours.inside_share > 0.9
+    assert ours.median_error < 0.1
+    assert plain.disturbed_found_share == 0.0, "the weekly season hides it"
