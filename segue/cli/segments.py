@@ -72,10 +72,12 @@ def check() -> None:
     """Say of every dbt model and segment whether it works, before any data does. Exit code 1 when one does not."""
     from segue.models import prepare, warehouse_only
     from segue.segments import definitions
+    from segue.watch import kpis_of
 
     project = prepare(settings())
     known = definitions(project)
-    faults = [(b.reason, b.fix) for b in project.broken] + [(e.message, e.fix or "") for e in known.errors.values()]
+    faults = [(b.reason, b.fix) for b in project.broken]
+    faults += [(e.message, e.fix or "") for e in [*known.errors.values(), *kpis_of(project)[1]]]
     for reason, fix in faults:
         err.print("[bold red]broken[/]", end=" ")
         err.print(f"{reason}\n  fix: {fix}", markup=False, highlight=False)

@@ -28,14 +28,19 @@ class Kpi:
     description: str = ""
 
 
-def kpis_of(project: Project) -> list[Kpi]:
-    """The KPIs of the project, by name.
-
-    Raises:
-        DefinitionError: when a KPI's YAML is wrong; names the model.
-    """
-    found = [_kpi(m) for m in project.models if "kpi" in ((m.meta.get("segue") or {}) if m.meta else {})]
-    return sorted(found, key=lambda kpi: kpi.name)
+def kpis_of(project: Project) -> tuple[list[Kpi], list[DefinitionError]]:
+    """The KPIs of the project, by name, and what is wrong in their YAML: a KPI that is said wrongly goes by its name."""
+    found: list[Kpi] = []
+    errors: list[DefinitionError] = []
+    for model in project.models:
+        if "kpi" not in (model.meta.get("segue") or {}):
+            continue
+        try:
+            found.append(_kpi(model))
+        except DefinitionError as error:
+            errors.append(error)
+            found.append(Kpi(name=model.name, label=model.name.replace("_", " ").capitalize(), owner=_owner(model)))
+    return sorted(found, key=lambda kpi: kpi.name), errors
 
 
 def register(con: Connection, project: Project) -> None:
@@ -46,7 +51,7 @@ def register(con: Connection, project: Project) -> None:
         " better varchar, owner varchar, description varchar)"
     )
     rows: list[tuple[str, ...]] = [
-        ("kpi", k.name, k.label, k.unit, k.better, k.owner, k.description) for k in kpis_of(project)
+        ("kpi", k.name, k.label, k.unit, k.better, k.owner, k.description) for k in kpis_of(project)[0]
     ]
     rows += [
         ("segment", m.name, m.name.replace("_", " "), "count", "none", _owner(m), m.description)
