@@ -29,7 +29,7 @@ class Kpi:
 
 
 def kpis_of(project: Project) -> tuple[list[Kpi], list[DefinitionError]]:
-    """The KPIs of the project, by name, and what is wrong in their YAML: a KPI that is said wrongly goes by its name."""
+    """The KPIs of the project, by name, and what is wrong in their YAML; such a KPI goes by its name."""
     found: list[Kpi] = []
     errors: list[DefinitionError] = []
     for model in project.models:
