@@ -7,11 +7,13 @@ from datetime import date, datetime, timedelta
 from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING, Any
 
+from segue.clock import to_warehouse
 from segue.errors import BadInputError
 from segue.warehouse import Connection, has_table
 from segue.watch.forecast import Forecast
 from segue.watch.series import Point, make_series
 from segue.watch.tables import Anomaly, Kind, anomalies
+from segue.watch.weekly import by_week
 from segue.watch.words import amount, change_of, clean, day, name_of, period
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class _View:
     points: list[Point]
     band: list[tuple[date, float, float, float]]  # date, expected, lower, upper
     kind: Kind
+    step_days: int = 1  # between two points
 
 
 def plot_anomaly(con: Connection, anomaly_id: str, *, as_of: datetime | None = None) -> bytes:
@@ -47,8 +50,14 @@ def plot_anomaly(con: Connection, anomaly_id: str, *, as_of: datetime | None = N
     if not found:
         raise BadInputError(f"there is no anomaly {anomaly_id!r}", fix="`segue anomalies list` shows those on record")
     anomaly = found[0]
+    if anomaly.hours is not None:
+        return _draw_hours(con, anomaly, anomaly.hours)
     first, last = anomaly.first_date - timedelta(days=42), anomaly.last_date + timedelta(days=14)
+    if anomaly.grain == "week":
+        first = anomaly.first_date - timedelta(weeks=26)
     view = _view(con, anomaly.kpi, anomaly.slice, first=first, last=_cap(last, as_of))
+    if anomaly.grain == "week":
+        view = _by_week(view, anomaly)
     title = f"{name_of(anomaly.kpi, anomaly.slice)}: {change_of(anomaly)} {period(anomaly)}"
     return _draw(view, kpi=anomaly.kpi, title=title, marked=[anomaly], subtitle=_legend(anomaly))
 
@@ -170,6 +179,44 @@ def _view(con: Connection, kpi: str, slice_: str, *, first: date, last: date) ->
     return _View(points=shown, band=band, kind=series.kind)
 
 
+def _by_week(view: _View, anomaly: Anomaly) -> _View:
+    """Whole weeks, each on its Sunday, with what was expected of the week in question."""
+    weekly = by_week(make_series(anomaly.kpi, anomaly.slice, view.points), last=date.max)
+    band = [(anomaly.worst_date, anomaly.expected, anomaly.lower, anomaly.upper)]
+    return _View(points=list(weekly.points), band=band, kind=weekly.kind, step_days=7)
+
+
+def _draw_hours(con: Connection, anomaly: Anomaly, hours: tuple[datetime, datetime]) -> bytes:
+    """The hours of three days, the disturbed ones marked, with what was expected of them on average."""
+    start, end = (to_warehouse(hour) for hour in hours)
+    rows = con.execute(
+        """
+        select hour_at, value from kpis.hourly
+        where kpi = $1 and slice = $2 and hour_at between $3 and $4 and is_complete order by hour_at
+        """,
+        [anomaly.kpi, anomaly.slice, start - timedelta(hours=60), end + timedelta(hours=12)],
+    ).fetchall()
+    fig, ax = _canvas(height=4.2)
+
+    def x(at: datetime) -> float:
+        return (at - datetime(1970, 1, 1)).total_seconds() / 86_400  # noqa: DTZ001 — naive UTC, as in the warehouse
+
+    count = 1 if anomaly.kind == "ratio" else round((end - start).total_seconds() / 3600) + 1
+    colour = COLOURS[anomaly.severity]
+    ax.axvspan(x(start) - 0.02, x(end) + 0.02, color=colour, alpha=0.15, linewidth=0)
+    ax.hlines(anomaly.expected / count, x(start), x(end), color=LINE, linestyle=(0, (4, 2)))
+    ax.plot([x(at) for at, _ in rows], [v for _, v in rows], color=INK, linewidth=1.4, marker="o", markersize=2.6)
+    ax.yaxis.set_major_formatter(lambda value, _: amount(value, kpi=anomaly.kpi, kind=anomaly.kind))
+    ax.xaxis.set_major_formatter(
+        lambda value, _: f"{datetime(1970, 1, 1) + timedelta(days=value):%a %H:%M}"  # noqa: DTZ001
+    )
+    ax.set_ylim(bottom=0)
+    ax.grid(axis="y", color=GRID, linewidth=0.8)
+    title = f"{name_of(anomaly.kpi, anomaly.slice)}: {change_of(anomaly)} {period(anomaly)}"
+    _titles(fig, ax, title, "By the hour, UTC. Blue: what these hours bring on average")
+    return _png(fig)
+
+
 def _draw(view: _View, *, kpi: str, title: str, marked: Sequence[Anomaly], subtitle: str) -> bytes:
     fig, ax = _canvas(height=4.2)
     for piece in _pieces(view.band, lambda row: row[0]):
@@ -177,7 +224,7 @@ def _draw(view: _View, *, kpi: str, title: str, marked: Sequence[Anomaly], subti
         ax.fill_between(xs, [row[2] for row in piece], [row[3] for row in piece], color=BAND, linewidth=0, zorder=1)
         ax.plot(xs, [row[1] for row in piece], color=LINE, linewidth=1.2, linestyle=(0, (4, 2)), zorder=2)
     # A missing day is a gap in the line, not a slope.
-    for run in _pieces(view.points, lambda p: p.date):
+    for run in _pieces(view.points, lambda p: p.date) if view.step_days == 1 else [view.points]:
         style: dict[str, Any] = {"color": INK, "linewidth": 1.4, "marker": "o", "markersize": 2.6, "zorder": 3}
         ax.plot([_number(p.date) for p in run], [p.value for p in run], **style)
     for anomaly in marked:

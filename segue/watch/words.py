@@ -103,8 +103,8 @@ def period(anomaly: Anomaly, *, known_until: date | None = None) -> str:
         first, last = anomaly.hours
         end = f"{(last.hour + 1) % 24:02d}:00 UTC"
         if first.date() == last.date():
-            return f"{first:%H:%M} to {end} on {day(anomaly.first_date)}"
-        return f"{first:%H:%M} on {day(anomaly.first_date, year=False)} to {end} on {day(anomaly.last_date)}"
+            return f"from {first:%H:%M} to {end} on {day(anomaly.first_date)}"
+        return f"from {first:%H:%M} on {day(anomaly.first_date, year=False)} to {end} on {day(anomaly.last_date)}"
     if anomaly.grain == "week" and anomaly.day_count == 7:
         return f"in the week from {day(anomaly.first_date)}"
     if known_until is not None and anomaly.last_date >= known_until and anomaly.day_count > 1:

@@ -50,7 +50,7 @@ def test_an_outage_of_three_hours_is_one_anomaly_with_its_hours(kpis, hours):
     hours({2: 0.0, 3: 0.1, 4: 0.1})
     [found] = run(kpis)
     assert (found.kpi, found.direction, found.grain, found.severity) == ("sessions", "down", "hour", "high")
-    assert "11:00 to 14:00 UTC on Wed 4 Mar 2026" in describe(found)
+    assert "from 11:00 to 14:00 UTC on Wed 4 Mar 2026" in describe(found)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
