@@ -269,8 +269,9 @@ def _limits(ax: "Axes", view: _View, marked: Sequence[Anomaly]) -> None:
 def _legend(anomaly: Anomaly) -> str:
     numbers = (anomaly.value, anomaly.expected, anomaly.lower, anomaly.upper)
     value, expected, lower, upper = (amount(n, kpi=anomaly.kpi, kind=anomaly.kind) for n in numbers)
+    unit = "weeks" if anomaly.grain == "week" else "days"
     return (
-        f"{value} where {expected} was expected. Blue: the range of 99 of 100 ordinary days "
+        f"{value} where {expected} was expected. Blue: the range of 99 of 100 ordinary {unit} "
         f"({lower} to {upper} on {day(anomaly.worst_date, year=False)})"
     )
 
