@@ -95,6 +95,17 @@ def fill(warehouse: Warehouse, people: int) -> None:
         con.execute("create table raw.events as select timestamp '2026-02-28' as received_at")
 
 
+def await_answer(url: str) -> None:
+    """The address is told before the first page can be had."""
+    for _ in range(600):
+        try:
+            requests.get(f"{url}/healthz", timeout=60)
+            return
+        except requests.ConnectionError:
+            time.sleep(0.1)
+    raise TimeoutError(f"{url} does not answer")
+
+
 def main(*, quick: bool) -> None:
     people = 10_000 if quick else 100_000
     with tempfile.TemporaryDirectory() as folder:
@@ -106,6 +117,7 @@ def main(*, quick: bool) -> None:
         try:
             assert program.stderr is not None
             url = program.stderr.readline().split()[-1]
+            await_answer(url)
             first, again = [], []
             for turn in range(6 if quick else 15):
                 for number, page in enumerate(PAGES):

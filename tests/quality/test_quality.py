@@ -28,10 +28,10 @@ def shop(warehouse):
                     properties, source)
                 select
                     event || d || '-' || n, 'track', event, 'u' || n,
-                    at, at, at, json_object('revenue', n * 1.5, 'currency', 'EUR'), 'web'
+                    moment, moment, moment, json_object('revenue', n * 1.5, 'currency', 'EUR'), 'web'
                 from (values ('Order Completed'), ('Product Viewed')) events(event),
                     range(45) days(d), range(40) numbers(n),
-                    lateral (select timestamp '2026-01-15' + d * interval 1 day + n * interval 20 minute as at)
+                    lateral (select timestamp '2026-01-15' + d * interval 1 day + n * interval 20 minute as moment)
                 """
             )
             con.execute(
