@@ -37,6 +37,10 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 _KEPT_PAGES = 256
+_ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" rx="3" fill="#3b5bdb"/>'
+    '<path d="M3 11 6 6l3 3 4-6" fill="none" stroke="#fff" stroke-width="1.6"/></svg>'
+)
 
 
 def make_app(settings: Settings, clock: Callable[[], datetime]) -> Starlette:
@@ -63,6 +67,7 @@ def make_app(settings: Settings, clock: Callable[[], datetime]) -> Starlette:
         Route("/funnel", site.funnel),
         Route("/health", site.health),
         Route("/healthz", site.alive),
+        Route("/favicon.ico", lambda _: Response(_ICON, media_type="image/svg+xml")),
         Route("/style.css", lambda _: FileResponse(_STYLE, headers={"Cache-Control": "max-age=60"})),
     ]
     return Starlette(
