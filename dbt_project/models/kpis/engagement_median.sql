@@ -11,3 +11,4 @@ select
     cast(session_count as double) as denominator,
     is_complete
 from activity
+where slice not like 'segment=%'
