@@ -85,12 +85,17 @@ def incident_of(members: Sequence[Anomaly]) -> Incident:
 
 
 def _together(a: Anomaly, b: Anomaly) -> bool:
-    if a.kpi != b.kpi and a.slice != b.slice:
+    if a.kpi != b.kpi and _audience(a) != _audience(b):
         return False
     if abs(a.first_date - b.first_date) <= _DAY:
         return True
     earlier, later = (a, b) if a.first_date <= b.first_date else (b, a)
     return a.kpi == b.kpi and later.first_date <= earlier.last_date
+
+
+def _audience(anomaly: Anomaly) -> str:
+    """Whom it is about; the size of a segment follows from what everybody does."""
+    return "all" if anomaly.kpi == "segment_size" else anomaly.slice
 
 
 def group_anomalies(con: Connection, *, known_until: date) -> int:

@@ -47,6 +47,11 @@ def test_what_shares_neither_kpi_nor_slice_nor_day_is_not_one_incident(kpis, mak
     assert [len(incident.anomalies) for incident in found(kpis)] == [1, 1, 1]
 
 
+def test_the_size_of_a_segment_moves_with_everybody(kpis, make_anomaly_rows):
+    make_anomaly_rows(kpis, [("sessions", "all", OUTAGE), ("segment_size", "segment=active_last_24h", OUTAGE)])
+    assert [len(incident.anomalies) for incident in found(kpis)] == [2]
+
+
 def test_an_incident_keeps_its_id_as_it_grows(kpis, make_anomaly_rows):
     make_anomaly_rows(kpis, [("sessions", "all", OUTAGE)])
     [before] = found(kpis)
