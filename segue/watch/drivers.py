@@ -22,6 +22,8 @@ from segue.watch.words import where_of
 
 #: An element must explain this share of the change to be named, and a set this share to be an explanation.
 _LEAST, _ENOUGH = 0.1, 0.67
+#: A part explains a change when its share of it is this many times its share of everything.
+_MORE_THAN_ITS_SIZE = 1.2
 #: Days of the same weekday that say what was to be expected of a part.
 _WEEKS = 4
 _MOST = 5
@@ -173,9 +175,20 @@ def explain(con: Connection, anomaly: Anomaly) -> Explanation:
             dimensions.setdefault(dimension, []).append(part)
         elif everybody is not None:
             dimensions[slice_] = [part, _rest(everybody, part)]
-    drivers = [d for d in adtributor(dimensions, is_ratio=is_ratio) if not d.slice.startswith("not ")]
+    drivers = [
+        d
+        for d in adtributor(dimensions, is_ratio=is_ratio)
+        if d.slice in parts and everybody is not None and _stands_out(d, parts[d.slice], everybody, is_ratio=is_ratio)
+    ]
     effects = _effects(dimensions, drivers, is_ratio=is_ratio)
     return Explanation(drivers=tuple(drivers[:_MOST]), rate_effect=effects[0], mix_effect=effects[1])
+
+
+def _stands_out(driver: Driver, part: Part, everybody: Part, *, is_ratio: bool) -> bool:
+    """Whether it moved more than its size would make it: where everything falls alike, no part is the reason."""
+    size = part.expected_cases if is_ratio else part.expected
+    whole = everybody.expected_cases if is_ratio else everybody.expected
+    return whole > 0 and driver.share >= _MORE_THAN_ITS_SIZE * size / whole
 
 
 def _part(slice_: str, by_day: Mapping[date, tuple[float, float]], days: Sequence[date]) -> Part:

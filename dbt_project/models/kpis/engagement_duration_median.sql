@@ -3,7 +3,7 @@
 with activity as (select * from {{ ref('activity') }})
 
 select
-    'engagement_median' as kpi,
+    'engagement_duration_median' as kpi,
     slice,
     date,
     median_duration_seconds as value,
