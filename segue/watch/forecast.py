@@ -40,6 +40,7 @@ _CUT = 3.0
 _MAD = 1.4826
 #: A holiday in a series that has had none may move it by half as easily as not at all (log or logit scale).
 _UNSEEN_HOLIDAY_SPREAD = 0.35
+_PRIOR_HOLIDAYS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,12 +266,12 @@ def spread_of(
 
 
 def _unseen_holiday(effects: Sequence[float]) -> tuple[float, float]:
-    """Mean and variance of what a holiday does that this series has not had: as others did to it, and one that did
-    nothing with the prior's spread."""
-    count = len(effects) + 1
+    """Mean and variance of what a holiday does that this series has not had: as others did to it, and as if four more
+    had done nothing with the prior's spread."""
+    count = len(effects) + _PRIOR_HOLIDAYS
     mean = sum(effects) / count
     squares = sum((effect - mean) ** 2 for effect in effects)
-    return mean, (squares + _UNSEEN_HOLIDAY_SPREAD**2) / count
+    return mean, (squares + _PRIOR_HOLIDAYS * _UNSEEN_HOLIDAY_SPREAD**2) / count
 
 
 def _holiday_variance(name: str | None, seen: Mapping[str, int], variance: float, unseen: float) -> float:

@@ -55,8 +55,8 @@ def test_planted_outages_and_spikes_are_found_and_at_most_one_low_alarm_beside_t
 def test_twenty_quiet_seasonal_series_raise_at_most_one_alarm_in_560_judged_days(kpis, make_counts, make_ratios):
     rows = []
     for n in range(10):
-        rows += make_counts(slice_=f"channel={n}", count=100, level=20 * 2**n, noise=0.02 + 0.02 * n, seed=100 + n)
-        rows += make_ratios(slice_=f"channel={n}", count=100, share=0.05 + 0.03 * n, cases=150 * (n + 1), seed=200 + n)
+        rows += make_counts(slice_=f"channel={n}", count=100, level=60 * 2**n, noise=0.02 + 0.01 * n, seed=100 + n)
+        rows += make_ratios(slice_=f"channel={n}", count=100, share=0.05 + 0.03 * n, cases=700 * (n + 1), seed=200 + n)
     kpis.load(rows)
     report = run(kpis, judge_days=28)
     assert report.judged_count == 20
