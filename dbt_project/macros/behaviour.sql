@@ -25,3 +25,8 @@
 {%- macro is_event(name) -%}
     event_type = 'track' and event_name = '{{ name | replace("'", "''") }}'
 {%- endmacro -%}
+
+{#- Whether a UTC day is one of the last 28, that of as_of included. -#}
+{%- macro is_recent_day() -%}
+    date > cast({{ as_of() }} - interval 28 day as date)
+{%- endmacro -%}

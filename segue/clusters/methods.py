@@ -51,6 +51,7 @@ class Found:
     criterion: str
     parameters: dict[str, Any]
     candidates: tuple[Candidate, ...] = ()
+    centres: Floats | None = None  # K-Means: group × dimension
 
 
 def kmeans(matrix: Floats, *, seed: int) -> Found:
@@ -83,12 +84,22 @@ def kmeans(matrix: Floats, *, seed: int) -> Found:
     labels = model.labels_.astype(np.int64)
     return Found(
         labels=labels,
-        distances=np.linalg.norm(matrix - model.cluster_centers_[labels], axis=1),
-        silhouette=_silhouette(matrix, labels, seed),
+        distances=own_distances(matrix, model.cluster_centers_, labels),
+        silhouette=silhouette(matrix, labels, seed),
         criterion=criterion,
         parameters={"seed": seed, "k": chosen, "mini_batch": len(matrix) > _LARGE, "sample": len(sample)},
         candidates=candidates,
+        centres=model.cluster_centers_,
     )
+
+
+def own_distances(matrix: Floats, centres: Floats, labels: Ints) -> Floats:
+    """Of each person to the centre of their own group."""
+    found = np.empty(len(matrix))
+    for group in range(len(centres)):
+        members = labels == group
+        found[members] = np.linalg.norm(matrix[members] - centres[group], axis=1)
+    return found
 
 
 def _try(sample: Floats, k: int, random: np.random.Generator, seed: int) -> Candidate:
@@ -101,7 +112,7 @@ def _try(sample: Floats, k: int, random: np.random.Generator, seed: int) -> Cand
     return Candidate(
         cluster_count=k,
         stability=float(np.mean(agreements)),
-        silhouette=_silhouette(sample, labels, seed) or 0.0,
+        silhouette=silhouette(sample, labels, seed) or 0.0,
         smallest=int(np.bincount(labels, minlength=k).min()),
     )
 
@@ -159,7 +170,7 @@ def hdbscan(matrix: Floats, *, seed: int) -> Found:
         model = HDBSCAN(min_cluster_size=size, min_samples=min(size, 10), copy=True).fit(sample)
         labels = model.labels_.astype(np.int64)
         grouped = labels >= 0
-        score = (_silhouette(sample[grouped], labels[grouped], seed) or -1.0) * grouped.mean()
+        score = (silhouette(sample[grouped], labels[grouped], seed) or -1.0) * grouped.mean()
         if len(np.unique(labels[grouped])) >= 2 and (best is None or score > best[0]):
             best = (float(score), size, labels, 1 - model.probabilities_)
     parameters: dict[str, Any] = {
@@ -187,13 +198,14 @@ def hdbscan(matrix: Floats, *, seed: int) -> Found:
     return Found(
         labels=labels,
         distances=np.where(grouped, distances, np.nan),
-        silhouette=_silhouette(reduced[grouped], labels[grouped], seed),
+        silhouette=silhouette(reduced[grouped], labels[grouped], seed),
         criterion=f"minimum size {size} has the largest silhouette of the grouped × share grouped ({score:.2f})",
         parameters={**parameters, "min_cluster_size": size},
     )
 
 
-def _silhouette(matrix: Floats, labels: Ints, seed: int) -> float | None:
+def silhouette(matrix: Floats, labels: Ints, seed: int) -> float | None:
+    """Of a sample of at most 3,000; None with fewer than two groups."""
     if not 2 <= len(np.unique(labels)) < len(labels):
         return None
     if len(labels) > _SILHOUETTE_SAMPLE:

@@ -1,7 +1,7 @@
 """From columns to vectors that distances make sense on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -30,11 +30,13 @@ _IQR_TO_SD = 1.349
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dimension:
-    """One column of the matrix."""
+    """One column of the matrix, and how it is made: (x − centre) / spread, cut at ±4."""
 
     feature: Feature
     is_missing: bool  # whether it says that the value is missing, instead of the value
     is_logged: bool
+    centre: float = field(repr=False)
+    spread: float = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +49,7 @@ class Vectors:
     dimensions: tuple[Dimension, ...]
 
 
-def vectors(raw: Floats, features: Sequence[Feature]) -> Vectors:
+def vectors(raw: Floats, features: Sequence[Feature], *, scaled_as: Sequence[Dimension] = ()) -> Vectors:
     """Scale columns so that no unit, outlier or gap decides.
 
     Heavy tails (skewness above 2, no negative values) are taken as log(1 + x). Then the median is subtracted and the
@@ -59,33 +61,58 @@ def vectors(raw: Floats, features: Sequence[Feature]) -> Vectors:
     Args:
         raw: people × features; NaN is missing.
         features: what the columns of `raw` are.
+        scaled_as: the dimensions of an earlier day: people are then measured with that day's scales, so that they
+            can be compared with its centres. None: scales of their own.
     """
-    raw = np.where(np.isfinite(raw), raw, np.nan)
-    if not len(raw):
-        return Vectors(matrix=np.empty((0, 0)), raw=raw, features=tuple(features), dimensions=())
-    columns: list[Floats] = []
+    # In place: at a million people a copy is what memory goes to.
+    raw[~np.isfinite(raw)] = np.nan
+    places = {feature.column: position for position, feature in enumerate(features)}
+    dimensions = tuple(scaled_as) or (_dimensions(raw, features) if len(raw) else ())
+    matrix = np.empty((len(raw), len(dimensions)))
+    for position, dimension in enumerate(dimensions):
+        matrix[:, position] = _scaled(raw[:, places[dimension.feature.column]], dimension)
+    return Vectors(matrix=matrix, raw=raw, features=tuple(features), dimensions=dimensions)
+
+
+def _dimensions(raw: Floats, features: Sequence[Feature]) -> tuple[Dimension, ...]:
     dimensions: list[Dimension] = []
     gaps: set[bytes] = set()
     for position, feature in enumerate(features):
         column = raw[:, position]
-        known = column[~np.isnan(column)]
-        if len(np.unique(known)) > 1:
-            is_logged = bool(known.min() >= 0 and skew(known) > _HEAVY)
-            columns.append(_scaled(np.log1p(column) if is_logged else column))
-            dimensions.append(Dimension(feature=feature, is_missing=False, is_logged=is_logged))
         gap = np.isnan(column)
+        known = column[~gap]
+        if len(known) and known.min() < known.max():
+            is_logged = bool(known.min() >= 0 and skew(known) > _HEAVY)
+            if is_logged:
+                known = np.log1p(known)
+            low, median, high = np.quantile(known, [0.25, 0.5, 0.75])
+            spread = max((high - low) / _IQR_TO_SD, known.std() / 2)
+            dimensions.append(
+                Dimension(
+                    feature=feature, is_missing=False, is_logged=is_logged, centre=float(median), spread=float(spread)
+                )
+            )
         # Several columns often lack the same people's values; that is one fact, not several.
-        if _MISSING_SHARE <= gap.mean() <= 1 - _MISSING_SHARE and gap.tobytes() not in gaps:
-            gaps.add(gap.tobytes())
-            columns.append(_MISSING_WEIGHT * (gap - gap.mean()) / gap.std())
-            dimensions.append(Dimension(feature=feature, is_missing=True, is_logged=False))
-    matrix = np.column_stack(columns) if columns else np.empty((len(raw), 0))
-    return Vectors(matrix=matrix, raw=raw, features=tuple(features), dimensions=tuple(dimensions))
+        packed = np.packbits(gap).tobytes()
+        if _MISSING_SHARE <= gap.mean() <= 1 - _MISSING_SHARE and packed not in gaps:
+            gaps.add(packed)
+            dimensions.append(
+                Dimension(
+                    feature=feature,
+                    is_missing=True,
+                    is_logged=False,
+                    centre=float(gap.mean()),
+                    spread=float(gap.std() / _MISSING_WEIGHT),
+                )
+            )
+    return tuple(dimensions)
 
 
-def _scaled(column: Floats) -> Floats:
-    known = column[~np.isnan(column)]
-    low, median, high = np.quantile(known, [0.25, 0.5, 0.75])
-    spread = max((high - low) / _IQR_TO_SD, known.std() / 2)
-    scaled: Floats = np.nan_to_num(np.clip((column - median) / spread, -_CLIP, _CLIP), nan=0.0)
+def _scaled(column: Floats, dimension: Dimension) -> Floats:
+    if dimension.is_missing:
+        return np.asarray((np.isnan(column) - dimension.centre) / dimension.spread)
+    if dimension.is_logged:
+        # A value below zero never was there when the scale was made; it is as low as can be.
+        column = np.log1p(np.maximum(column, 0))
+    scaled: Floats = np.nan_to_num(np.clip((column - dimension.centre) / dimension.spread, -_CLIP, _CLIP), nan=0.0)
     return scaled
