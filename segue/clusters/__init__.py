@@ -1,19 +1,23 @@
 """Clusters: groups of people that nobody defined, found in how they behave.
 
-Promises: the same people and the same seed give the same clusters; each cluster has a unique name and a sentence that
-a marketer can read; too few people, or people who do not differ, are said to be so and are no failure.
+Promises: the same people and the same seed give the same clusters; a cluster keeps its id and its name for as long as
+it lives, and what happens to it is told; each has a sentence that a marketer can read; too few people, or people who do
+not differ, are said to be so, and the last good clusters stay.
 Never: takes a missing value for a zero; decides which columns count, which the analysts' YAML does; writes outside the
 schema `clusters`.
 """
 
-from segue.clusters.discover import ClusterReport, MethodReport, discover, ensure_tables
+from segue.clusters.discover import ClusterReport, MethodReport, discover
 from segue.clusters.features import Feature, features_of
+from segue.clusters.life import LifeEvent
 from segue.clusters.picture import plot
 from segue.clusters.profiles import Profile
+from segue.clusters.tables import ensure_tables
 
 __all__ = [
     "ClusterReport",
     "Feature",
+    "LifeEvent",
     "MethodReport",
     "Profile",
     "discover",

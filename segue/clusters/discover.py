@@ -1,21 +1,33 @@
-"""Discovery: read the features, find groups in two ways, write what was found."""
+"""Discovery: read the features, assign people to the clusters that are there, find new ones when people have changed."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from segue.clock import to_warehouse
+from segue.clusters import life
 from segue.clusters.features import Feature, choose
-from segue.clusters.methods import Candidate, Found, hdbscan, kmeans
+from segue.clusters.kept import Cluster, Drift, Kept
+from segue.clusters.methods import Candidate, Found, hdbscan, kmeans, silhouette
 from segue.clusters.profiles import Profile, by_size, profiles
-from segue.clusters.vectors import Ints, Vectors, vectors
+from segue.clusters.tables import (
+    ensure_tables,
+    newest_model,
+    next_id,
+    write_events,
+    write_model,
+    write_people,
+    write_run,
+)
+from segue.clusters.vectors import Floats, Ints, Vectors, vectors
 from segue.errors import WarehouseError
 from segue.warehouse import Connection
 
@@ -25,17 +37,11 @@ FEWEST_PEOPLE = 20
 #: Events from which on a person's behaviour can be compared.
 MIN_EVENTS = 5
 
-#: The name in `clusters.assignments` of people who lie between all groups.
-NO_CLUSTER = "No cluster"
+#: A person moves only to a cluster whose centre is nearer than this share of the distance to their own.
+STAY = 0.9
 
-_TABLES = {
-    "assignments": "person_id varchar, method varchar, cluster_id integer, cluster_name varchar, distance double, "
-    "as_of timestamp",
-    "profiles": "method varchar, cluster_id integer, cluster_name varchar, profile varchar, person_count bigint, "
-    "share double, features json, as_of timestamp",
-    "runs": "method varchar, as_of timestamp, parameters json, criterion varchar, silhouette double, "
-    "person_count bigint, left_out_count bigint",
-}
+_NEIGHBOURS = 5
+_NEIGHBOUR_SAMPLE = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +52,13 @@ class MethodReport:
     cluster_count: int
     silhouette: float | None  # None when there are no clusters
     criterion: str  # how the number of clusters was chosen, or why there are none
+    decision: str  # whether people were only assigned, or found anew and published, and why
     person_count: int  # compared
     left_out_count: int  # too little activity, or in no cluster
     profiles: tuple[Profile, ...]  # largest first
+    events: tuple[life.LifeEvent, ...] = ()  # born, split, merged, died
     candidates: tuple[Candidate, ...] = ()  # K-Means: what was tried
-    labels: Ints = field(repr=False)  # per person compared; -1 is no cluster
+    labels: Ints = field(repr=False)  # per person compared: place in `profiles`; -1 is no cluster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +69,7 @@ class ClusterReport:
     person_count: int  # people compared
     left_out_count: int  # people with too little activity to be compared
     feature_count: int
-    note: str  # why there are no clusters; empty when there are
+    note: str  # why there are no clusters, and the last ones stay; empty when there are
     methods: tuple[MethodReport, ...]
     people: Vectors = field(repr=False)
 
@@ -70,11 +78,31 @@ class ClusterReport:
         return next(m for m in self.methods if m.method == name)
 
 
-def ensure_tables(con: Connection) -> None:
-    """Create the schema `clusters` and its tables where they are missing."""
-    con.execute("create schema if not exists clusters")
-    for table, columns in _TABLES.items():
-        con.execute(f"create table if not exists clusters.{table} ({columns})")
+@dataclass(frozen=True, kw_only=True)
+class _People:
+    """Who is compared."""
+
+    ids: pa.Array
+    raw: Floats
+    features: tuple[Feature, ...]
+    before: dict[str, Ints]  # method → id of each person's last cluster; -1: none
+    left_out: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Outcome:
+    """What one method comes to."""
+
+    people: Vectors  # as measured
+    labels: Ints  # places in `clusters`
+    distances: Floats
+    clusters: tuple[Cluster, ...]
+    decision: str
+    found: Found | None  # a fit of today; None when people were only assigned
+    is_published: bool  # of that fit
+    agreement: float | None = None
+    drift: Drift | None = None
+    events: tuple[life.LifeEvent, ...] = ()
 
 
 def discover(
@@ -85,13 +113,18 @@ def discover(
     features: Sequence[Feature] = (),
     min_events: int = MIN_EVENTS,
 ) -> ClusterReport:
-    """Find groups of people who behave alike, by K-Means and by HDBSCAN. To be called inside a transaction.
+    """Say who behaves alike, by K-Means and by HDBSCAN. To be called inside a transaction.
 
-    The number of clusters is chosen by stability under resampling first and the silhouette second; see
-    `segue.clusters.methods.kmeans`. How columns are scaled: `segue.clusters.vectors.vectors`.
+    Clusters live on: people are assigned to the centres that were last published, and stay where they are unless
+    another centre is clearly nearer (`STAY`). Clusters are found anew when there are none, when the compared columns
+    have changed, or when people have drifted (`segue.clusters.kept.Drift`); what is found then is published as
+    `segue.clusters.life.verdict` says, and each cluster that was born, split, merged or died is an event. How the
+    number of clusters is chosen: `segue.clusters.methods.kmeans`. How columns are scaled:
+    `segue.clusters.vectors.vectors`. HDBSCAN has no centres: people keep their group, newcomers follow their
+    neighbours, and groups are found anew when those of K-Means are.
 
-    `clusters.assignments` and `clusters.profiles` hold the newest discovery; `clusters.runs` keeps one row per method
-    and as_of. The same features and seed give the same rows.
+    `clusters.assignments` and `clusters.profiles` hold the newest state; all other tables of the schema keep one row
+    or more per method and as_of. When nothing can be found, the last good state stays and `clusters.runs` says why.
 
     Args:
         con: a connection on which the warehouse is the default catalog, with marts.person_features.
@@ -105,63 +138,279 @@ def discover(
         DefinitionError: when a feature's column does not exist or holds no numbers.
     """
     ensure_tables(con)
-    ids, people, left_out = _read(con, features, min_events)
-    note = _why_none(people, min_events)
-    if note:
-        nobody = np.full(len(ids), -1, dtype=np.int64)
-        none = Found(
-            labels=nobody,
-            distances=np.full(len(ids), np.nan),
-            silhouette=None,
-            criterion=note,
-            parameters={"seed": seed},
-        )
-        found = {"kmeans": none, "hdbscan": none}
-    else:
+    who = _read(con, features, min_events)
+    kept, why = _usable(newest_model(con, "kmeans"), who.features)
+    people = vectors(who.raw, who.features, scaled_as=kept.dimensions if kept is not None else ())
+    note = _why_none(vectors(who.raw, who.features) if kept is not None else people, min_events)
+    outcomes: dict[str, _Outcome] = {}
+    if not note:
         # One thread: sums in the same order every time, so the same clusters to the last digit.
         with threadpool_limits(1):
-            found = {"kmeans": kmeans(people.matrix, seed=seed), "hdbscan": hdbscan(people.matrix, seed=seed)}
+            outcomes["kmeans"] = _kmeans(who, people, kept, why, seed, next_id(con, "kmeans"))
+            outcomes["hdbscan"] = _hdbscan(con, who, outcomes["kmeans"], seed)
+    moment = to_warehouse(as_of)
     reports = []
-    for name, result in found.items():
-        labels = by_size(result.labels)
-        told = profiles(people, labels) if not note else ()
-        reports.append(
-            MethodReport(
-                method=name,
-                cluster_count=len(told),
-                silhouette=result.silhouette,
-                criterion=result.criterion,
-                person_count=len(ids),
-                left_out_count=left_out + int((labels < 0).sum()),
-                profiles=told,
-                candidates=result.candidates,
-                labels=labels,
+    for name in ("kmeans", "hdbscan"):
+        outcome = outcomes.get(name)
+        if outcome is None:
+            report = _nothing(name, note, len(who.ids), who.left_out)
+            parameters: dict[str, Any] = {"seed": seed}
+        else:
+            report, distances = _told(name, outcome, who, seed)
+            write_people(
+                con, name, moment, ids=who.ids, labels=report.labels, distances=distances, profiles=report.profiles
             )
+            parameters = outcome.found.parameters if outcome.found is not None else {"seed": seed}
+            parameters = {**parameters, "logged": [d.feature.column for d in outcome.people.dimensions if d.is_logged]}
+            if outcome.is_published:
+                write_events(con, name, moment, report.events)
+                if outcome.found is not None and outcome.found.centres is not None:
+                    names = {p.cluster_id: p.cluster_name for p in report.profiles}
+                    named = [replace(c, cluster_name=names[c.cluster_id]) for c in outcome.clusters]
+                    write_model(
+                        con, name, moment,
+                        Kept.of(outcome.people, named, outcome.found.centres, outcome.found.distances),
+                    )  # fmt: skip
+        drift = outcome.drift if outcome is not None else None
+        write_run(
+            con,
+            moment,
+            {
+                "method": name,
+                "parameters": json.dumps(
+                    {
+                        **parameters,
+                        "min_events": min_events,
+                        "features": [f.column for f in who.features],
+                        "candidates": [asdict(c) for c in report.candidates],
+                    }
+                ),
+                "criterion": report.criterion,
+                "silhouette": report.silhouette,
+                "person_count": report.person_count,
+                "left_out_count": report.left_out_count,
+                "decision": report.decision,
+                "agreement": outcome.agreement if outcome is not None else None,
+                "drift": drift.index if drift is not None else None,
+                "drift_column": drift.column if drift is not None else None,
+                "far_share": drift.far_share if drift is not None else None,
+            },
         )
-    report = ClusterReport(
+        reports.append(report)
+    return ClusterReport(
         as_of=as_of,
-        person_count=len(ids),
-        left_out_count=left_out,
-        feature_count=len(people.features),
+        person_count=len(who.ids),
+        left_out_count=who.left_out,
+        feature_count=len(who.features),
         note=note,
         methods=tuple(reports),
-        people=people,
+        people=outcomes["kmeans"].people if outcomes else people,
     )
-    _write(con, report, found, ids, min_events)
-    return report
+
+
+def _usable(text: str | None, features: Sequence[Feature]) -> tuple[Kept | None, str]:
+    """What was kept, when people can be measured by it; else why clusters are found anew."""
+    if text is None:
+        return None, "there are no clusters yet"
+    kept = Kept.from_json(text)
+    if kept is None:
+        return None, "the clusters that were kept are of another version of Segue"
+    columns = [f.column for f in features]
+    came, went = sorted(set(columns) - set(kept.columns)), sorted(set(kept.columns) - set(columns))
+    if came or went:
+        return None, "the compared columns have changed: " + ", ".join([f"+{c}" for c in came] + [f"−{c}" for c in went])
+    return kept, ""
+
+
+def _kmeans(who: _People, people: Vectors, kept: Kept | None, why: str, seed: int, unused: int) -> _Outcome:
+    before = who.before["kmeans"]
+    drift = None
+    assigned = None
+    if kept is not None:
+        places = {c.cluster_id: n for n, c in enumerate(kept.clusters)}
+        labels, own, nearest = kept.assign(people.matrix, _placed(before, places), stay=STAY)
+        drift = kept.drift(people, nearest)
+        why = drift.reason
+        assigned = _Outcome(
+            people=people, labels=labels, distances=own, clusters=kept.clusters, found=None, is_published=False,
+            drift=drift, decision="assigned to the clusters that are there; the population has not drifted",
+        )  # fmt: skip
+        if not why:
+            return assigned
+        fresh = vectors(who.raw, who.features)
+        strange = (before < 0) | (nearest > kept.far)
+        known, old = kept.clusters, labels
+    else:
+        fresh, strange = people, before < 0
+        numbers = sorted({int(i) for i in np.unique(before) if i >= 0})
+        known = tuple(Cluster(cluster_id=i, cluster_name="") for i in numbers)
+        old = _placed(before, {i: n for n, i in enumerate(numbers)})
+    found = kmeans(fresh.matrix, seed=seed)
+    found = _ranked(found)
+    is_stable = not found.criterion.startswith("no number")
+    return _succession(
+        fresh, found, known, old, strange=strange, unused=unused, why=why, assigned=assigned, is_stable=is_stable,
+        seed=seed, drift=drift,
+    )  # fmt: skip
+
+
+def _hdbscan(con: Connection, who: _People, first: _Outcome, seed: int) -> _Outcome:
+    rows = con.execute("select cluster_id, cluster_name from clusters.profiles where method = 'hdbscan'").fetchall()
+    known = tuple(Cluster(cluster_id=int(i), cluster_name=str(name)) for i, name in rows)
+    before = who.before["hdbscan"]
+    old = _placed(before, {c.cluster_id: n for n, c in enumerate(known)})
+    people = first.people
+    assigned = None
+    if known:
+        assigned = _Outcome(
+            people=people, labels=_follow_neighbours(people.matrix, old, before == -2, seed),
+            distances=np.full(len(old), np.nan), clusters=known, found=None, is_published=False,
+            decision="people keep their groups, newcomers follow their neighbours",
+        )  # fmt: skip
+        if first.found is None:
+            return assigned
+    found = hdbscan(people.matrix, seed=seed)
+    found = replace(found, labels=by_size(found.labels))
+    if assigned is not None and not len(np.unique(found.labels[found.labels >= 0])):
+        return replace(assigned, decision=f"not published: {found.criterion}")
+    return _succession(
+        people, found, known, old, strange=before < 0, unused=next_id(con, "hdbscan"),
+        why="" if known else "there are no groups yet", assigned=assigned, is_stable=True, seed=seed, drift=None,
+    )  # fmt: skip
+
+
+def _succession(
+    people: Vectors,
+    found: Found,
+    known: tuple[Cluster, ...],
+    old: Ints,
+    *,
+    strange: np.ndarray,
+    unused: int,
+    why: str,
+    assigned: _Outcome | None,
+    is_stable: bool,
+    seed: int,
+    drift: Drift | None,
+) -> _Outcome:
+    """The new clusters under the ids of the old ones, or the old ones when the new are not to be published."""
+    succession = life.succeed(old, found.labels, known, is_strange=strange, next_id=unused)
+    if assigned is None:
+        is_published, decision = True, f"published: {why}"
+    else:
+        is_published, decision = life.verdict(
+            succession,
+            before=silhouette(people.matrix, old, seed),
+            after=found.silhouette,
+            is_stable=is_stable,
+        )
+        decision = f"{decision}; {why}" if why else decision
+    if not is_published:
+        assert assigned is not None
+        return replace(assigned, decision=decision, agreement=succession.agreement)
+    names = {c.cluster_id: c.cluster_name for c in known}
+    return _Outcome(
+        people=people,
+        labels=found.labels,
+        distances=found.distances,
+        clusters=tuple(Cluster(cluster_id=i, cluster_name=names.get(i, "")) for i in succession.ids),
+        decision=decision,
+        found=found,
+        is_published=True,
+        agreement=succession.agreement if known else None,
+        drift=drift,
+        events=succession.events,
+    )
+
+
+def _told(name: str, outcome: _Outcome, who: _People, seed: int) -> tuple[MethodReport, Floats]:
+    """The report, with clusters in the order of their size and without those that nobody is in."""
+    sizes = np.bincount(outcome.labels[outcome.labels >= 0], minlength=len(outcome.clusters))
+    order = sorted((n for n in range(len(sizes)) if sizes[n]), key=lambda n: (-sizes[n], n))
+    rank = np.full(len(sizes) + 1, -1, dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    labels = rank[outcome.labels]
+    told = profiles(outcome.people, labels, [outcome.clusters[n] for n in order])
+    names = {p.cluster_id: p for p in told}
+    found = outcome.found
+    report = MethodReport(
+        method=name,
+        cluster_count=len(told),
+        silhouette=found.silhouette if found is not None else silhouette(outcome.people.matrix, labels, seed),
+        criterion=found.criterion if found is not None else "the number of clusters of the last publication",
+        decision=outcome.decision,
+        person_count=len(who.ids),
+        left_out_count=who.left_out + int((labels < 0).sum()),
+        profiles=told,
+        events=tuple(_explained(e, names) for e in outcome.events),
+        candidates=found.candidates if found is not None else (),
+        labels=labels,
+    )
+    return report, outcome.distances
+
+
+def _explained(event: life.LifeEvent, names: dict[int, Profile]) -> life.LifeEvent:
+    """The event in a sentence."""
+    own = names.get(event.cluster_id)
+    name = event.cluster_name or (own.cluster_name if own is not None else "")
+    others = " and ".join(f"“{names[i].cluster_name}”" if i in names else f"cluster {i}" for i in event.others)
+    count = f"{event.person_count:,} people"
+    text = {
+        "born": f"“{name}” is new: {count}. {own.profile if own is not None else ''}",
+        "died": f"“{name}” is no more: its {count} are spread over other clusters.",
+        "split": f"“{name}” ({count}) fell apart into {others}.",
+        "merged": f"“{name}” ({count}) holds the people of {others}.",
+    }[event.event]
+    return replace(event, cluster_name=name, explanation=text.strip())
+
+
+def _nothing(name: str, note: str, people: int, left_out: int) -> MethodReport:
+    return MethodReport(
+        method=name, cluster_count=0, silhouette=None, criterion=note, decision="the last clusters stay",
+        person_count=people, left_out_count=left_out + people, profiles=(),
+        labels=np.full(people, -1, dtype=np.int64),
+    )  # fmt: skip
 
 
 def _why_none(people: Vectors, min_events: int) -> str:
     count = len(people.raw)
     if count < FEWEST_PEOPLE:
         return f"too few people to compare: {count} with at least {min_events} events, and {FEWEST_PEOPLE} are needed"
-    if len(np.unique(people.matrix, axis=0)) < 2:
+    if not people.matrix.shape[1] or not np.ptp(people.matrix, axis=0).any():
         return f"all {count} people are the same in every feature"
     return ""
 
 
-def _read(con: Connection, wanted: Sequence[Feature], min_events: int) -> tuple[list[str], Vectors, int]:
-    """People in the order of their ids, their vectors, and how many had too little activity."""
+def _ranked(found: Found) -> Found:
+    """The same with groups numbered by size, centres too."""
+    labels = by_size(found.labels)
+    assert found.centres is not None
+    first = [int(np.argmax(labels == n)) for n in range(int(labels.max()) + 1)]
+    return replace(found, labels=labels, centres=found.centres[found.labels[first]])
+
+
+def _placed(ids: Ints, places: dict[int, int]) -> Ints:
+    """Places of ids; -1 for those that have none."""
+    found = np.full(len(ids), -1, dtype=np.int64)
+    for number, place in places.items():
+        found[ids == number] = place
+    return found
+
+
+def _follow_neighbours(matrix: Floats, old: Ints, is_new: np.ndarray, seed: int) -> Ints:
+    """The groups of people, newcomers as most of their five nearest neighbours."""
+    known = np.flatnonzero(~is_new)
+    if not is_new.any() or len(known) < _NEIGHBOURS:
+        return old
+    if len(known) > _NEIGHBOUR_SAMPLE:
+        known = np.sort(np.random.default_rng(seed).choice(known, _NEIGHBOUR_SAMPLE, replace=False))
+    labels = old.copy()
+    labels[is_new] = KNeighborsClassifier(_NEIGHBOURS).fit(matrix[known], old[known]).predict(matrix[is_new])
+    return labels
+
+
+def _read(con: Connection, wanted: Sequence[Feature], min_events: int) -> _People:
+    """People in the order of their ids, with the clusters they were in."""
     try:
         described = con.execute("describe marts.person_features").fetchall()
     except duckdb.CatalogException:
@@ -169,70 +418,27 @@ def _read(con: Connection, wanted: Sequence[Feature], min_events: int) -> tuple[
     columns = {row[0]: row[1] for row in described}
     features = choose(columns, wanted)
     quoted = ['"' + f.column.replace('"', '""') + '"' for f in features]
-    casts = "".join(f", {q}::double as f{n}" for n, q in enumerate(quoted))
-    enough = f"coalesce(event_count, 0) >= {int(min_events)}" if "event_count" in columns else "true"
+    casts = "".join(f", p.{q}::double as f{n}" for n, q in enumerate(quoted))
+    enough = f"coalesce(p.event_count, 0) >= {int(min_events)}" if "event_count" in columns else "true"
+    last: Callable[[str], str] = lambda method: (  # noqa: E731
+        f"(select person_id, any_value(cluster_id) as cluster_id from clusters.assignments"
+        f" where method = '{method}' group by person_id)"
+    )
     table = con.execute(
-        f"select person_id{casts} from marts.person_features where {enough} order by person_id"
+        f"select p.person_id, coalesce(k.cluster_id, -2)::bigint as kmeans, coalesce(h.cluster_id, -2)::bigint as hdbscan"
+        f"{casts} from marts.person_features p"
+        f" left join {last('kmeans')} k using (person_id) left join {last('hdbscan')} h using (person_id)"
+        f" where {enough} order by p.person_id"
     ).to_arrow_table()
     everybody = con.execute("select count(*) from marts.person_features").fetchone()
     assert everybody is not None
     raw = np.empty((table.num_rows, len(features)))
     for n in range(len(features)):
         raw[:, n] = table[f"f{n}"].to_numpy()
-    return table["person_id"].to_pylist(), vectors(raw, features), everybody[0] - table.num_rows
-
-
-def _write(con: Connection, report: ClusterReport, found: dict[str, Found], ids: list[str], min_events: int) -> None:
-    moment = to_warehouse(report.as_of)
-    for table in ("assignments", "profiles"):
-        con.execute(f"delete from clusters.{table}")
-    con.execute("delete from clusters.runs where as_of = $1", [moment])
-    columns = [f.column for f in report.people.features]
-    for one in report.methods:
-        result = found[one.method]
-        parameters = {
-            **result.parameters,
-            "min_events": min_events,
-            "features": columns,
-            "logged": [d.feature.column for d in report.people.dimensions if d.is_logged],
-            "candidates": [asdict(c) for c in one.candidates],
-        }
-        con.execute(
-            "insert into clusters.runs values ($1, $2, $3, $4, $5, $6, $7)",
-            [
-                one.method,
-                moment,
-                json.dumps(parameters),
-                one.criterion,
-                one.silhouette,
-                one.person_count,
-                one.left_out_count,
-            ],
-        )
-        for p in one.profiles:
-            con.execute(
-                "insert into clusters.profiles values ($1, $2, $3, $4, $5, $6, $7, $8)",
-                [one.method, p.cluster_id, p.cluster_name, p.profile, p.person_count, p.share, _json(p), moment],
-            )
-        if one.profiles:
-            con.register("assignments_now", _assignments(one, result, ids, moment))
-            con.execute("insert into clusters.assignments by name from assignments_now")
-            con.unregister("assignments_now")
-
-
-def _assignments(report: MethodReport, found: Found, ids: list[str], moment: datetime) -> Any:
-    names = np.array([*(p.cluster_name for p in report.profiles), NO_CLUSTER], dtype=object)
-    return pa.table(
-        {
-            "person_id": pa.array(ids, pa.string()),
-            "method": pa.array([report.method] * len(ids), pa.string()),
-            "cluster_id": pa.array(report.labels, pa.int32()),
-            "cluster_name": pa.array(names[report.labels], pa.string()),
-            "distance": pa.array(np.round(found.distances, 6), from_pandas=True),
-            "as_of": pa.array([moment] * len(ids), pa.timestamp("us")),
-        }
+    return _People(
+        ids=table["person_id"].combine_chunks(),
+        raw=raw,
+        features=tuple(features),
+        before={name: table[name].to_numpy() for name in ("kmeans", "hdbscan")},
+        left_out=everybody[0] - table.num_rows,
     )
-
-
-def _json(profile: Profile) -> str:
-    return json.dumps([asdict(d) for d in profile.differences])

@@ -68,25 +68,25 @@ def _draw_points(axes: Any, report: ClusterReport, found: MethodReport, shown: i
     apart = some[(found.labels[some] < 0) | (found.labels[some] >= shown)]
     if len(apart):
         axes.scatter(*places[apart].T, s=size, c=_APART, marker=".", linewidths=0, label=f"no cluster ({len(apart):,})")
-    for profile in found.profiles[:shown]:
-        own = some[found.labels[some] == profile.cluster_id]
+    for place, profile in enumerate(found.profiles[:shown]):
+        own = some[found.labels[some] == place]
         label = textwrap.shorten(f"{profile.cluster_id} {profile.cluster_name}", 44, placeholder="…")
         axes.scatter(
             *places[own].T,
             s=size,
-            c=_COLOURS[profile.cluster_id],
-            marker=_MARKERS[profile.cluster_id],
+            c=_COLOURS[place],
+            marker=_MARKERS[place],
             alpha=0.75,
             linewidths=0.3,
             edgecolors="white",
             label=f"{label} ({profile.person_count:,})",
         )
-    for profile in found.profiles[:shown]:
-        x, y = np.median(places[found.labels == profile.cluster_id], axis=0)
+    for place, profile in enumerate(found.profiles[:shown]):
+        x, y = np.median(places[found.labels == place], axis=0)
         box = {
             "boxstyle": "circle,pad=0.25",
             "facecolor": "white",
-            "edgecolor": _COLOURS[profile.cluster_id],
+            "edgecolor": _COLOURS[place],
             "linewidth": 2,
         }
         axes.annotate(

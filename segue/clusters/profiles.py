@@ -1,9 +1,11 @@
 """Names and sentences: what sets a cluster apart, in words."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from segue.clusters.kept import Cluster
 from segue.clusters.vectors import Dimension, Floats, Ints, Vectors
 
 #: A difference is worth a word from this many standard deviations on.
@@ -31,8 +33,8 @@ class Difference:
 class Profile:
     """One cluster as a person reads it."""
 
-    cluster_id: int  # 0 is the largest
-    cluster_name: str  # unique within the method
+    cluster_id: int  # stays for as long as the cluster lives
+    cluster_name: str  # unique within the method; stays as well
     profile: str  # one sentence
     person_count: int
     share: float  # of the people compared
@@ -49,27 +51,32 @@ def by_size(labels: Ints) -> Ints:
     return renumbered
 
 
-def profiles(people: Vectors, labels: Ints) -> tuple[Profile, ...]:
+def profiles(people: Vectors, labels: Ints, known: Sequence[Cluster] = ()) -> tuple[Profile, ...]:
     """Name each cluster after its largest standardised differences from everybody.
 
     Args:
         people: whom the labels are of.
-        labels: as from `by_size`.
+        labels: as from `by_size`; every label has people.
+        known: ids of the clusters, by label, and the names of those that have one already.
     """
     differences = standardised_differences(people, labels)
     correlation = _correlation(people.matrix, labels)
-    names: list[str] = []
+    known = known or [Cluster(cluster_id=n, cluster_name="") for n in range(len(differences))]
+    taken = [c.cluster_name for c in known if c.cluster_name]
     found = []
     for cluster, row in enumerate(differences):
         told = _worth_telling(row, correlation)
         members = labels == cluster
-        names.append(_unique_name([_word(people.dimensions[d], row[d]) for d in told], names))
+        name = known[cluster].cluster_name
+        if not name:
+            name = _unique_name([_word(people.dimensions[d], row[d]) for d in told], taken)
+            taken.append(name)
         sentence = ", ".join(_phrase(people, d, row[d], members) for d in told[:_IN_SENTENCE]) or "close to the average"
         order = np.argsort(-np.abs(row), kind="stable")
         found.append(
             Profile(
-                cluster_id=cluster,
-                cluster_name=names[-1],
+                cluster_id=known[cluster].cluster_id,
+                cluster_name=name,
                 profile=_capital(sentence) + ".",
                 person_count=int(members.sum()),
                 share=float(members.mean()),

@@ -57,6 +57,18 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "method": _V, "cluster_id": "integer", "cluster_name": _V, "profile": _V, "person_count": "bigint",
         "share": "double", "features": "json", "as_of": _T,
     },
+    "clusters.decisions": {
+        "method": _V, "as_of": _T, "decision": _V, "agreement": "double", "drift": "double", "drift_column": _V,
+        "far_share": "double",
+    },
+    "clusters.events": {
+        "method": _V, "as_of": _T, "event": _V, "cluster_id": "integer", "cluster_name": _V, "others": "json",
+        "person_count": "bigint", "explanation": _V,
+    },
+    "clusters.sizes": {
+        "method": _V, "as_of": _T, "cluster_id": "integer", "cluster_name": _V, "person_count": "bigint",
+    },
+    "clusters.models": {"method": _V, "as_of": _T, "model": _V},
     "clusters.runs": {
         "method": _V, "as_of": _T, "parameters": "json", "criterion": _V, "silhouette": "double",
         "person_count": "bigint", "left_out_count": "bigint",

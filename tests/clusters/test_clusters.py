@@ -34,7 +34,12 @@ def run(con: Connection, people: pd.DataFrame, **options: object) -> ClusterRepo
 
 
 def tables(con: Connection) -> list[list[tuple]]:
-    return [con.execute(f"from clusters.{t} order by all").fetchall() for t in ("assignments", "profiles", "runs")]
+    queries = (
+        "select person_id, method, cluster_id, cluster_name from clusters.assignments order by all",
+        "from clusters.profiles order by all",
+        "from clusters.events order by all",
+    )
+    return [con.execute(query).fetchall() for query in queries]
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -133,10 +138,12 @@ def test_where_nothing_can_be_found_it_is_said_and_no_failure(con: Connection, p
     assert plot(report).startswith(b"\x89PNG")
 
 
-def test_old_clusters_go_when_none_are_found_any_more(con: Connection) -> None:
+def test_the_last_clusters_stay_when_none_can_be_found_any_more(con: Connection) -> None:
     run(con, planted()[0])
-    run(con, planted()[0].head(3))
-    assert con.execute("select count(*) from clusters.assignments").fetchall() == [(0,)]
+    before = tables(con)
+    report = run(con, planted()[0].head(3))
+    assert report.method("kmeans").decision == "the last clusters stay"
+    assert tables(con) == before
 
 
 def test_twenty_people_are_enough(con: Connection) -> None:
