@@ -238,10 +238,10 @@ def _kmeans(who: _People, people: Vectors, kept: Kept | None, why: str, seed: in
         if not why:
             return assigned
         fresh = vectors(who.raw, who.features)
-        strange = (before < 0) | (nearest > kept.far)
+        strange = nearest > kept.far
         known, old = kept.clusters, labels
     else:
-        fresh, strange = people, before < 0
+        fresh, strange = people, np.zeros(len(before), dtype=bool)
         numbers = sorted({int(i) for i in np.unique(before) if i >= 0})
         known = tuple(Cluster(cluster_id=i, cluster_name="") for i in numbers)
         old = _placed(before, {i: n for n, i in enumerate(numbers)})
@@ -274,7 +274,7 @@ def _hdbscan(con: Connection, who: _People, first: _Outcome, seed: int) -> _Outc
     if assigned is not None and not len(np.unique(found.labels[found.labels >= 0])):
         return replace(assigned, decision=f"not published: {found.criterion}")
     return _succession(
-        people, found, known, old, strange=before < 0, unused=next_id(con, "hdbscan"),
+        people, found, known, old, strange=np.zeros(len(old), dtype=bool), unused=next_id(con, "hdbscan"),
         why="" if known else "there are no groups yet", assigned=assigned, is_stable=True, seed=seed, drift=None,
     )  # fmt: skip
 

@@ -54,15 +54,16 @@ def succeed(old: Ints, new: Ints, clusters: Sequence[Cluster], *, is_strange: np
         old: place of each person's last cluster in `clusters`; -1: none.
         new: label of each person's new group; -1: none.
         clusters: those of the last clustering.
-        is_strange: whether a person was in no cluster before, or outside all of them.
+        is_strange: whether a person lies outside all of the last clusters, and is none of theirs, wherever assigned.
         next_id: the first id that was never used.
     """
     groups = int(new.max(initial=-1)) + 1
     shared = np.zeros((groups, len(clusters)), dtype=np.int64)
-    both = (old >= 0) & (new >= 0)
+    # Newcomers take nothing away from the cluster that grows by them.
+    both = (old >= 0) & (new >= 0) & ~is_strange
     np.add.at(shared, (new[both], old[both]), 1)
-    new_sizes = np.bincount(new[new >= 0], minlength=groups)
-    old_sizes = np.bincount(old[old >= 0], minlength=len(clusters))
+    sizes = np.bincount(new[new >= 0], minlength=groups)
+    new_sizes, old_sizes = shared.sum(axis=1), np.bincount(old[(old >= 0) & ~is_strange], minlength=len(clusters))
     union = new_sizes[:, None] + old_sizes[None, :] - shared
     overlap = shared / np.maximum(union, 1)
     heir: dict[int, int] = {
@@ -80,7 +81,7 @@ def succeed(old: Ints, new: Ints, clusters: Sequence[Cluster], *, is_strange: np
     gone: set[int] = set()  # old clusters
     for place, cluster in enumerate(clusters):
         went = [g for g in range(groups) if shared[g, place] >= _PART * max(old_sizes[place], 1)]
-        mine = [g for g in went if shared[g, place] >= _MOST * new_sizes[g] and not _is_strange(new == g, is_strange)]
+        mine = [g for g in went if shared[g, place] >= _MOST * sizes[g]]
         if len(mine) >= 2:
             events.append(_event("split", cluster, [ids[g] for g in mine], int(old_sizes[place])))
             explained |= set(mine)
@@ -89,13 +90,13 @@ def succeed(old: Ints, new: Ints, clusters: Sequence[Cluster], *, is_strange: np
         came = [c for c in range(len(clusters)) if shared[group, c] >= _MOST * max(old_sizes[c], 1) and old_sizes[c]]
         if len(came) >= 2:
             made = Cluster(cluster_id=ids[group], cluster_name="")
-            events.append(_event("merged", made, [clusters[c].cluster_id for c in came], int(new_sizes[group])))
+            events.append(_event("merged", made, [clusters[c].cluster_id for c in came], int(sizes[group])))
             explained.add(group)
             gone |= set(came)
     for group in range(groups):
         if group not in heir and group not in explained:
             made = Cluster(cluster_id=ids[group], cluster_name="")
-            events.append(_event("born", made, [], int(new_sizes[group])))
+            events.append(_event("born", made, [], int(sizes[group])))
     for place, cluster in enumerate(clusters):
         if place not in heir.values() and place not in gone:
             events.append(_event("died", cluster, [], int(old_sizes[place])))
@@ -132,10 +133,6 @@ def verdict(found: Succession, *, before: float | None, after: float | None, is_
         else "what changed has no explanation"
     )  # fmt: skip
     return False, f"not published: {agreement} is below {AGREES}, and {lacks}"
-
-
-def _is_strange(members: np.ndarray, is_strange: np.ndarray) -> bool:
-    return bool(is_strange[members].mean() >= _MOST)
 
 
 def _event(event: str, cluster: Cluster, others: list[int], count: int) -> LifeEvent:
