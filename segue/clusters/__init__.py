@@ -7,6 +7,7 @@ Never: takes a missing value for a zero; decides which columns count, which the 
 schema `clusters`.
 """
 
+from segue.clusters.adopt import FAITHFUL, Adoption, adopt, write
 from segue.clusters.discover import ClusterReport, MethodReport, discover
 from segue.clusters.features import Feature, features_of
 from segue.clusters.life import LifeEvent
@@ -15,13 +16,17 @@ from segue.clusters.profiles import Profile
 from segue.clusters.tables import ensure_tables
 
 __all__ = [
+    "FAITHFUL",
+    "Adoption",
     "ClusterReport",
     "Feature",
     "LifeEvent",
     "MethodReport",
     "Profile",
+    "adopt",
     "discover",
     "ensure_tables",
     "features_of",
     "plot",
+    "write",
 ]

@@ -1,4 +1,4 @@
-"""Discovery: read the features, assign people to the clusters that are there, find new ones when people have changed."""
+"""Discovery: assign people to the clusters that are there, and find new ones when people have changed."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -218,7 +218,9 @@ def _usable(text: str | None, features: Sequence[Feature]) -> tuple[Kept | None,
     columns = [f.column for f in features]
     came, went = sorted(set(columns) - set(kept.columns)), sorted(set(kept.columns) - set(columns))
     if came or went:
-        return None, "the compared columns have changed: " + ", ".join([f"+{c}" for c in came] + [f"−{c}" for c in went])
+        return None, "the compared columns have changed: " + ", ".join(
+            [f"+{c}" for c in came] + [f"−{c}" for c in went]
+        )
     return kept, ""
 
 

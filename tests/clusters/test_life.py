@@ -59,9 +59,7 @@ def test_ids_and_names_stay_while_nothing_changes(con: Connection) -> None:
         assert not report.events
     kept = np.mean([before[person] == now for person, now in ids(con).items()])
     assert kept >= 0.95
-    assert con.execute(
-        "select count(distinct as_of) from clusters.sizes where method = 'kmeans'"
-    ).fetchall() == [(6,)]
+    assert con.execute("select count(distinct as_of) from clusters.sizes where method = 'kmeans'").fetchall() == [(6,)]
 
 
 def test_people_who_behave_like_nobody_before_are_a_cluster_that_is_born(con: Connection) -> None:
@@ -78,9 +76,10 @@ def test_people_who_behave_like_nobody_before_are_a_cluster_that_is_born(con: Co
     newcomers = set(people[kinds == 3]["person_id"])
     now = ids(con)
     assert np.mean([now[person] == born[0].cluster_id for person in newcomers]) >= 0.9
-    told = con.execute("select event, cluster_id from clusters.events where method = 'kmeans' and as_of > $1", [
-        START.replace(tzinfo=None)
-    ]).fetchall()
+    told = con.execute(
+        "select event, cluster_id from clusters.events where method = 'kmeans' and as_of > $1",
+        [START.replace(tzinfo=None)],
+    ).fetchall()
     assert ("born", born[0].cluster_id) in told
 
 
