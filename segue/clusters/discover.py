@@ -427,7 +427,8 @@ def _read(con: Connection, wanted: Sequence[Feature], min_events: int) -> _Peopl
         f" where method = '{method}' group by person_id)"
     )
     table = con.execute(
-        f"select p.person_id, coalesce(k.cluster_id, -2)::bigint as kmeans, coalesce(h.cluster_id, -2)::bigint as hdbscan"
+        "select p.person_id, coalesce(k.cluster_id, -2)::bigint as kmeans,"
+        " coalesce(h.cluster_id, -2)::bigint as hdbscan"
         f"{casts} from marts.person_features p"
         f" left join {last('kmeans')} k using (person_id) left join {last('hdbscan')} h using (person_id)"
         f" where {enough} order by p.person_id"

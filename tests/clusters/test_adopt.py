@@ -44,7 +44,8 @@ def test_the_sql_of_every_cluster_means_its_people(con: Connection) -> None:
         inside, both = con.execute(
             f"""
             select count(*), count(a.person_id) from ({runnable(adoption.sql)}) s
-            left join clusters.assignments a on a.person_id = s.person_id and a.method = 'kmeans' and a.cluster_name = $1
+            left join clusters.assignments a
+                on a.person_id = s.person_id and a.method = 'kmeans' and a.cluster_name = $1
             """,
             [name],
         ).fetchall()[0]
