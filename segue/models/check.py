@@ -8,6 +8,7 @@ import duckdb
 
 from segue.models.project import SEGMENT_SCHEMA, BrokenModel, Model, quote
 from segue.models.tables import TABLES, create_empty
+from segue.scoring import register
 from segue.warehouse import Connection
 
 #: Any time will do: there is no data to compare it with.
@@ -18,6 +19,7 @@ def empty_lake() -> Connection:
     """An in-memory DuckDB whose default catalog has the warehouse's name, as the compiled SQL expects."""
     con = duckdb.connect(":memory:")
     con.execute("set TimeZone = 'UTC'")
+    register(con)
     con.execute("attach ':memory:' as lake")
     con.execute("use lake")
     return con

@@ -50,6 +50,21 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     },
     "segments.memberships": {"person_id": _V, "segment": _V, "entered_at": _T, "exited_at": _T},
     "segments.merged_people": {"from_person_id": _V, "into_person_id": _V, "known_at": _T},
+    "propensity.published": {
+        "name": _V, "version": _V, "model_file": _V, "published_at": _T, "reason": _V,
+    },
+    "propensity.versions": {
+        "name": _V, "version": _V, "as_of": _T, "status": _V, "reason": _V, "seed": "bigint", "code_version": _V,
+        "declaration": "json", "features": "json", "data_hash": _V, "first_cutoff": _T, "last_cutoff": _T,
+        "row_count": "bigint", "positive_count": "bigint", "metrics": "json", "model_file": _V,
+    },
+    "propensity.drift": {
+        "name": _V, "version": _V, "as_of": _T, "column": _V, "stability_index": "double",
+    },
+    "propensity.next_changes": {
+        "cohort": _V, "from_segment": _V, "to_segment": _V, "horizon_days": "bigint", "stay_count": "bigint",
+        "changed_count": "bigint", "probability": "double", "as_of": _T,
+    },
     "clusters.assignments": {
         "person_id": _V, "method": _V, "cluster_id": "integer", "cluster_name": _V, "distance": "double", "as_of": _T,
     },

@@ -13,6 +13,7 @@ import duckdb
 
 from segue.clock import to_warehouse
 from segue.errors import WarehouseError
+from segue.scoring import register
 from segue.settings import Settings
 from segue.warehouse.lock import WriterLock
 
@@ -174,6 +175,7 @@ class Warehouse:
         con = duckdb.connect(":memory:", config=self._config())
         con.execute("set TimeZone = 'UTC'; set enable_progress_bar = false")
         prepare_catalog(con, settings)
+        register(con)
         try:
             con.execute(self._attach(read_only=read_only))
         except duckdb.InvalidInputException as error:
