@@ -9,17 +9,14 @@ import numpy as np
 
 from segue.clusters.features import Feature
 from segue.clusters.vectors import Dimension, Floats, Ints, Vectors
+from segue.scoring import DRIFTED, Population
 
 #: Raise it when what is kept changes its form: an older one is then not read.
 FORM = 1
 
-#: Parts of the population, by quantiles of each dimension, whose shares tell whether it has drifted.
-_PARTS = 10
 #: People further out than this share of people when the clusters were found lie outside all of them.
 _FAR_QUANTILE = 0.99
 
-#: Population stability index from which a population counts as another one (Siddiqi 2006, "Credit risk scorecards").
-DRIFTED = 0.25
 #: Share of people outside all clusters from which something new is there; one in a hundred is usual.
 MANY_FAR = 0.03
 _FEWEST_FAR = 5
@@ -63,24 +60,18 @@ class Kept:
     clusters: tuple[Cluster, ...]  # in the order of the centres
     centres: Floats  # cluster × dimension
     far: float  # distance beyond which a person lies outside all clusters
-    edges: tuple[tuple[float, ...], ...]  # per dimension: where the parts of the population begin
-    shares: tuple[tuple[float, ...], ...]  # per dimension: of people in each part
-    person_count: int  # of the population that the clusters were found among
+    populations: tuple[Population, ...]  # per dimension: how the people were distributed
 
     @classmethod
     def of(cls, people: Vectors, clusters: Sequence[Cluster], centres: Floats, distances: Floats) -> Self:
         """To be kept of a new clustering."""
-        edges = [np.unique(np.quantile(c, np.linspace(0, 1, _PARTS + 1)[1:-1])) for c in people.matrix.T]
-        shares = [_shares(c, e) for c, e in zip(people.matrix.T, edges, strict=True)]
         return cls(
             columns=tuple(f.column for f in people.features),
             dimensions=people.dimensions,
             clusters=tuple(clusters),
             centres=centres,
             far=float(np.quantile(distances, _FAR_QUANTILE)),
-            edges=tuple(tuple(float(x) for x in e) for e in edges),
-            shares=tuple(tuple(float(x) for x in s) for s in shares),
-            person_count=len(people.matrix),
+            populations=tuple(Population.of(column) for column in people.matrix.T),
         )
 
     def drift(self, people: Vectors, nearest: Floats) -> Drift:
@@ -90,15 +81,9 @@ class Kept:
             people: today's, scaled as then.
             nearest: of each person to the nearest centre.
         """
-        found: list[tuple[float, str]] = [(0.0, "")]
-        for column, edges, then, dimension in zip(
-            people.matrix.T, self.edges, self.shares, self.dimensions, strict=True
-        ):
-            expected, actual = np.maximum(np.array(then), 1e-4), np.maximum(_shares(column, np.array(edges)), 1e-4)
-            index = float(np.sum((actual - expected) * np.log(actual / expected)))
-            # Two samples of one population differ by this much on average, and seldom by twice as much.
-            chance = len(edges) * (1 / len(column) + 1 / self.person_count)
-            found.append((index - 2 * chance, dimension.feature.column))
+        found = [(0.0, "")]
+        for column, then, dimension in zip(people.matrix.T, self.populations, self.dimensions, strict=True):
+            found.append((then.index(column), dimension.feature.column))
         index, name = max(found)
         far = nearest > self.far
         return Drift(index=index, column=name, far_share=float(far.mean()), far_count=int(far.sum()))
@@ -133,9 +118,7 @@ class Kept:
                 "clusters": [asdict(c) for c in self.clusters],
                 "centres": self.centres.tolist(),
                 "far": self.far,
-                "edges": self.edges,
-                "shares": self.shares,
-                "person_count": self.person_count,
+                "populations": [asdict(p) for p in self.populations],
             }
         )
 
@@ -149,17 +132,15 @@ class Kept:
             dimensions = tuple(Dimension(**{**d, "feature": Feature(**d["feature"])}) for d in said.pop("dimensions"))
             clusters = tuple(Cluster(**c) for c in said.pop("clusters"))
             centres = np.array(said.pop("centres"), dtype=np.float64)
-            edges, shares = (tuple(tuple(x) for x in said.pop(name)) for name in ("edges", "shares"))
+            populations = tuple(
+                Population(edges=tuple(p["edges"]), shares=tuple(p["shares"]), count=p["count"])
+                for p in said.pop("populations")
+            )
             columns = tuple(said.pop("columns"))
             found = cls(
-                columns=columns, dimensions=dimensions, clusters=clusters, centres=centres, edges=edges,
-                shares=shares, **said,
+                columns=columns, dimensions=dimensions, clusters=clusters, centres=centres, populations=populations,
+                **said,
             )  # fmt: skip
         except (ValueError, KeyError, TypeError):
             return None
         return found if centres.shape == (len(clusters), len(dimensions)) else None
-
-
-def _shares(column: Floats, edges: Floats) -> Floats:
-    counts = np.bincount(np.searchsorted(edges, column, side="right"), minlength=len(edges) + 1)
-    return counts / max(len(column), 1)

@@ -132,8 +132,8 @@ def test_a_clustering_that_is_no_better_and_no_agreement_is_not_published() -> N
 def test_nobody_flips_at_a_border() -> None:
     people = np.array([[0.48], [0.52], [0.56], [0.9]])
     kept = Kept(
-        columns=("x",), dimensions=(), clusters=CLUSTERS, centres=np.array([[0.0], [1.0]]), far=9.0, edges=(),
-        shares=(), person_count=2,
+        columns=("x",), dimensions=(), clusters=CLUSTERS, centres=np.array([[0.0], [1.0]]), far=9.0,
+        populations=(),
     )  # fmt: skip
     labels, _, _ = kept.assign(people, np.array([1, 0, 0, 0]), stay=0.9)
     assert labels.tolist() == [1, 0, 1, 1]
