@@ -34,6 +34,10 @@ def _folder(name: str) -> str:
     return f"fqn:{_MANIFEST['metadata']['project_name']}.{name}"
 
 
+#: Scores need the features, which training learns from, and the model that training puts in force.
+_SCORES = _folder("marts.person_scores")
+
+
 @dbt_assets(name="dbt_staging", select=_folder("staging"), **_OPTIONS)
 def staging(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, turn: Turn) -> Iterator[Any]:
     """Events, identifiers and links, cleaned."""
@@ -43,7 +47,7 @@ def staging(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Cloc
 @dbt_assets(
     name="dbt_marts",
     select="fqn:*",
-    exclude=" ".join(map(_folder, ("staging", "segments", "kpis"))),
+    exclude=" ".join([*map(_folder, ("staging", "segments", "kpis")), _SCORES]),
     **_OPTIONS,
 )
 def marts(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, turn: Turn) -> Iterator[Any]:
@@ -51,9 +55,9 @@ def marts(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock,
     yield from _build(context, warehouse, clock, more=_changed_since)
 
 
-@dbt_assets(name=SEGMENTS_STEP, select=_folder("segments"), **_OPTIONS)
+@dbt_assets(name=SEGMENTS_STEP, select=f"{_folder('segments')} {_SCORES}", **_OPTIONS)
 def segments(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, turn: Turn) -> Iterator[Any]:
-    """One table per segment, one row per member."""
+    """Everybody's scores, and one table per segment, one row per member."""
     yield from _build(context, warehouse, clock)
 
 

@@ -2,7 +2,18 @@
 
 import dagster as dg
 
-from assets import alerts, clusters, identity, ingestion, models, quality, realtime, segments, watch
+from assets import (
+    alerts,
+    clusters,
+    identity,
+    ingestion,
+    models,
+    propensity,
+    quality,
+    realtime,
+    segments,
+    watch,
+)
 from orchestration import jobs
 from orchestration.automation import automation
 from orchestration.progress import progress
@@ -19,6 +30,8 @@ defs = dg.Definitions(
         segments.evaluations,
         clusters.discovery,
         quality.findings,
+        propensity.training,
+        propensity.next_changes,
         watch.anomalies,
         watch.backtest,
         alerts.announcements,

@@ -108,8 +108,8 @@ def train(examples: Examples, *, as_of: datetime, seed: int) -> Trained:
         backtest = _backtest(examples, seed)
         if backtest is None:
             why = (
-                f"the history is too short for a backtest: of {len(examples.cutoffs)} dates, none has outcomes of "
-                "both kinds before and after it"
+                f"the history is too short for a backtest: of {len(examples.cutoffs)} dates, none has "
+                f"{FEWEST // 2} known outcomes of either kind before it"
             )
             return Trained(examples=examples, backtest=None, scorer=None, refusal=why)
         every = np.ones(len(examples.labels), dtype=bool)
@@ -188,7 +188,8 @@ def _backtest(examples: Examples, seed: int) -> Backtest | None:
         known = [n for n, cutoff in enumerate(examples.cutoffs) if cutoff + horizon <= date]
         before = np.isin(examples.at, known)
         now = np.flatnonzero(examples.at == place)
-        if min(_outcomes(examples.labels[before]), _outcomes(examples.labels[now])) < 2:
+        fewest = min(int(examples.labels[before].sum()), int((~examples.labels[before]).sum()))
+        if fewest < FEWEST // 2 or _outcomes(examples.labels[now]) < 2:
             continue
         model, slope, offset = _fit(examples, before, seed)
         raw = Forest.of(model).raw(examples.matrix[now])
@@ -236,11 +237,11 @@ def _not_worth_it(examples: Examples, backtest: Backtest) -> str:
             f"not ahead of recency alone by {margin}: AUC {backtest.model.auc:.3f} against {backtest.recency.auc:.3f} "
             f"on {len(backtest.dates)} past dates"
         )
-    if backtest.model.brier >= backtest.last_rate.brier:
-        return (
-            f"no better than last period's rate for everybody: Brier score {backtest.model.brier:.4f} against "
-            f"{backtest.last_rate.brier:.4f}"
-        )
+    for name in ("brier", "log_loss"):
+        mine, theirs = getattr(backtest.model, name), getattr(backtest.last_rate, name)
+        if mine >= theirs:
+            spoken = name.replace("_", "-")
+            return f"no better than last period's rate for everybody: {spoken} {mine:.4f} against {theirs:.4f}"
     return ""
 
 

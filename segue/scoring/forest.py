@@ -71,8 +71,13 @@ class Forest:
             parts["is_leaf"].append(is_leaf)
             roots.append(start)
             start += len(nodes)
-        arrays = {name: np.concatenate(parts[name]).astype(kind) for name, kind in _NODE.items()}
-        return cls(**arrays, roots=np.array(roots, dtype=np.int64), baseline=float(model._baseline_prediction[0, 0]))
+        arrays: dict[str, Any] = {name: np.concatenate(parts[name]).astype(kind) for name, kind in _NODE.items()}
+        return cls(
+            **arrays,
+            _compiled=[],
+            roots=np.array(roots, dtype=np.int64),
+            baseline=float(model._baseline_prediction[0, 0]),
+        )
 
     def raw(self, matrix: Floats, *, threads: int = 1) -> Floats:
         """Log-odds of rows × features; NaN is missing. Bit by bit the same for a row alone and among many."""

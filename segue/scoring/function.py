@@ -8,6 +8,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+from duckdb.func import ARROW, SPECIAL
 from duckdb.sqltypes import DOUBLE, VARCHAR
 
 from segue.errors import BadInputError
@@ -28,7 +29,7 @@ def register(con: duckdb.DuckDBPyConnection) -> None:
     """
     con.create_function(
         FUNCTION, _score, [VARCHAR, VARCHAR, duckdb.list_type(DOUBLE)], DOUBLE,
-        type="arrow", null_handling="special",
+        type=ARROW, null_handling=SPECIAL,
     )  # fmt: skip
 
 

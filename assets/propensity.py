@@ -1,0 +1,153 @@
+"""What people will probably do: models that learn from past dates, and where segments lead."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from orchestration import present
+from orchestration.automation import REFRESH, WRITER
+from orchestration.keys import MEMBERSHIPS
+from orchestration.project import PROJECT
+from orchestration.resources import Clock, Turn, Warehouse
+from segue import propensity as core
+from segue.errors import SegueError
+from segue.propensity.card import card
+from segue.propensity.next_changes import matrix
+from segue.propensity.picture import plot_changes, plot_quality
+
+PUBLISHED, VERSIONS = dg.AssetKey(["propensity", "published"]), dg.AssetKey(["propensity", "versions"])
+
+_MODELS = [dg.AssetKey([m.schema, m.identifier]) for m in PROJECT.models if m.schema == "propensity"]
+_COMMON: dict[str, Any] = {
+    "group_name": "propensity",
+    "kinds": {"python", "scikitlearn"},
+    "owners": ["team:data"],
+    "automation_condition": REFRESH,
+}
+
+
+@dg.multi_asset(
+    name="propensity",
+    specs=[
+        dg.AssetSpec(
+            PUBLISHED,
+            deps=[["marts", "person_features"], *_MODELS],
+            description="Which model of each propensity is in force, since when and why.",
+            **_COMMON,
+        ),
+        dg.AssetSpec(
+            VERSIONS,
+            deps=[["marts", "person_features"], *_MODELS],
+            description="Every model that was trained, or the reason why there was none: data, figures, file.",
+            **_COMMON,
+        ),
+    ],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "models_are_in_force", asset=PUBLISHED, description="Each propensity has a model that is used."
+        ),
+        dg.AssetCheckSpec(
+            "inputs_are_stable", asset=PUBLISHED, description="Features and scores are distributed as when trained."
+        ),
+    ],
+    pool=WRITER,
+)
+def training(
+    context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, turn: Turn
+) -> Iterator[dg.MaterializeResult]:
+    """Trains what is due; a model is used only while it beats doing without one.
+
+    A fault in a declaration takes out training alone: scores go on with the model in force.
+    """
+    as_of = clock.as_of(context)
+    store = warehouse.core()
+    trouble = ""
+    outcomes: tuple[core.Outcome, ...] = ()
+    try:
+        outcomes = core.refresh(store, PROJECT, core.propensities(PROJECT), as_of=as_of)
+    except SegueError as error:
+        trouble = str(error)
+        context.log.warning(trouble)
+    if not outcomes:
+        with warehouse.write("propensity tables", as_of=as_of) as con:
+            core.ensure_tables(con)
+    with warehouse.read(as_of=as_of) as con:
+        counts = {t: _count(con, t) for t in ("published", "versions")}
+        cards: dict[str, Any] = {}
+        for outcome in outcomes:
+            if outcome.trained is None or outcome.trained.scorer is None:
+                continue
+            name = outcome.propensity.name
+            version = core.versions(con, name)[0]
+            path = core.model_path(store, name, outcome.trained.scorer.version).with_suffix(".html")
+            path.write_text(card(con, outcome.propensity, version))
+            cards[f"model card, {name}"] = present.link(path)
+            if version.metrics:
+                cards[f"quality, {name}"] = present.picture(
+                    plot_quality(version.metrics, title=f"{name}, as of {as_of:%Y-%m-%d}"), title=f"quality of {name}"
+                )
+    without = [f"{o.propensity.name}: {o.reason}" for o in outcomes if o.version is None]
+    drifted = [f"{o.propensity.name}: {', '.join(o.drifted)}" for o in outcomes if o.drifted]
+    yield dg.MaterializeResult(
+        asset_key=PUBLISHED,
+        metadata={
+            "dagster/row_count": counts["published"],
+            "propensities": present.table(
+                ["propensity", "what came of it", "version in force", "why"],
+                [(o.propensity.name, o.status, o.version, o.reason) for o in outcomes],
+            ),
+            **({"trouble": trouble} if trouble else {}),
+            **cards,
+        },
+        check_results=[
+            _check("models_are_in_force", without + ([trouble] if trouble else [])),
+            _check("inputs_are_stable", drifted),
+        ],
+    )
+    yield dg.MaterializeResult(asset_key=VERSIONS, metadata={"dagster/row_count": counts["versions"]})
+
+
+@dg.asset(
+    key=["propensity", "next_changes"],
+    deps=[MEMBERSHIPS],
+    description="Into which segment people of another one go within 14 days, by month of entering.",
+    pool=WRITER,
+    **{**_COMMON, "kinds": {"python", "duckdb"}},
+)
+def next_changes(
+    context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, turn: Turn
+) -> dg.MaterializeResult:
+    """A transition matrix of the history of segments."""
+    as_of = clock.as_of(context)
+    with warehouse.write("next changes", as_of=as_of) as con:
+        found = core.next_changes(con, as_of=as_of)
+    overall = sorted((c for c in found if c.cohort == "all"), key=lambda c: -c.probability)
+    names, values = matrix(found)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": len(found),
+            "likeliest": present.table(
+                ["from", "to", "stays", "probability"],
+                [(c.from_segment, c.to_segment, c.stay_count, present.percent(c.probability)) for c in overall[:20]],
+            ),
+            "matrix": present.picture(
+                plot_changes(names, values, title="% who enter within 14 days of entering"), title="next changes"
+            ),
+        }
+    )
+
+
+def _count(con: Any, table: str) -> int:
+    row = con.execute(f"select count(*) from propensity.{table}").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _check(name: str, wrong: list[str]) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        check_name=name,
+        asset_key=PUBLISHED,
+        passed=not wrong,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(wrong) or None,
+    )
