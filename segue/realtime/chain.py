@@ -21,6 +21,9 @@ from segue.warehouse import Connection
 #: Whose rows are served as features.
 FEATURES = "marts.person_features"
 
+#: What is served beside the features, where the project makes it; a score that is not known is left out.
+SCORES = "marts.person_scores"
+
 IDENTIFIERS = "identity.identifiers"
 
 #: Columns of `identity.identifiers` as the engine gives them.
@@ -66,6 +69,9 @@ class Chain:
         self._has_features = has_features and FEATURES in by_relation
         if self._has_features:
             targets.append(by_relation[FEATURES])
+        has_scores = self._has_features and SCORES in by_relation
+        if has_scores:
+            targets.append(by_relation[SCORES])
         con = memory()
         names = {staging.model.relation: "staged_rows", IDENTIFIERS: "identifiers_now"}
         order: list[Model] = []
@@ -86,10 +92,12 @@ class Chain:
         )
         masks = ", ".join(f"coalesce(b.m{n}, 0)::bigint as m{n}" for n in range(self.slots))
         if self._has_features:
+            scored = f" left join {names[SCORES]} s on s.person_id = f.person_id" if has_scores else ""
+            said = "json_merge_patch(to_json(f), to_json(s))" if has_scores else "to_json(f)"
             tail += (
                 f"select coalesce(b.person_id, f.person_id::varchar) as person_id, {masks},"
-                " case when f.person_id is not null then to_json(f)::varchar end as features"
-                f" from {names[FEATURES]} f full join bits_now b on b.person_id = f.person_id::varchar"
+                f" case when f.person_id is not null then {said}::varchar end as features"
+                f" from {names[FEATURES]} f{scored} full join bits_now b on b.person_id = f.person_id::varchar"
             )
         else:
             tail += f"select b.person_id, {masks}, null::varchar as features from bits_now b"

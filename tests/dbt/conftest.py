@@ -16,6 +16,7 @@ import pytest
 
 from segue.clock import to_warehouse
 from segue.models.kpis import kpi_models
+from segue.models.tables import TABLES
 from segue.settings import PROJECT_ROOT, Settings
 from segue.warehouse import Connection, Warehouse
 
@@ -94,6 +95,7 @@ class Lab:
                 ("identity.identifiers", IDENTIFIERS),
                 ("segments.memberships", MEMBERSHIPS),
                 ("segments.evaluations", EVALUATIONS),
+                ("propensity.published", ", ".join(f"{n} {k}" for n, k in TABLES["propensity.published"].items())),
             ):
                 con.execute(f"create schema if not exists {name.split('.')[0]}")
                 con.execute(f"create table if not exists {name} ({columns})")

@@ -7,7 +7,7 @@ import pytest
 from segue.models.check import empty_lake
 from segue.models.tables import TABLES, create_empty
 
-ROOMS = ("events", "identity", "segments", "clusters")
+ROOMS = ("events", "identity", "segments", "clusters", "propensity")
 
 
 @pytest.mark.parametrize("room", ROOMS)
