@@ -33,6 +33,9 @@ _COMMON: dict[str, Any] = {
         dg.AssetSpec(
             ["clusters", "runs"], description="How each discovery chose its clusters, and how good they are.", **_COMMON
         ),
+        dg.AssetSpec(
+            ["clusters", "events"], description="What happened to clusters: born, split, merged, died.", **_COMMON
+        ),
     ],
     pool=WRITER,
 )
@@ -44,7 +47,11 @@ def discovery(
     with warehouse.write("clusters", as_of=as_of) as con:
         report = clusters.discover(con, as_of=as_of, features=clusters.features_of(PROJECT))
     with warehouse.read() as con:
-        counts = {table: _count(con, table) for table in ("assignments", "profiles", "runs")}
+        counts = {table: _count(con, table) for table in ("assignments", "profiles", "runs", "events")}
+        sizes = clusters.plot_sizes(con)
+        told = con.execute(
+            "select as_of, method, event, explanation from clusters.events order by as_of desc, method desc limit 20"
+        ).fetchall()
     rows = [
         (found.method, p.cluster_name, p.person_count, present.percent(p.share), p.profile)
         for found in report.methods
@@ -66,7 +73,7 @@ def discovery(
         metadata={
             "dagster/row_count": counts["profiles"],
             "profiles": present.table(["method", "cluster", "people", "share", "profile"], rows),
-            "picture": present.picture(clusters.plot(report), title="profiles of the clusters"),
+            "picture": present.picture(clusters.plot_profiles(report), title="profiles of the clusters"),
         },
     )
     yield dg.MaterializeResult(
@@ -75,6 +82,15 @@ def discovery(
             "dagster/row_count": counts["runs"],
             **{f"silhouette, {m.method}": m.silhouette for m in report.methods if m.silhouette is not None},
             **{f"criterion, {m.method}": m.criterion for m in report.methods},
+            **{f"decision, {m.method}": m.decision for m in report.methods},
+        },
+    )
+    yield dg.MaterializeResult(
+        asset_key=["clusters", "events"],
+        metadata={
+            "dagster/row_count": counts["events"],
+            "latest": present.table(["as of", "method", "event", "what happened"], told),
+            "sizes": present.picture(sizes, title="sizes of the clusters over time"),
         },
     )
 

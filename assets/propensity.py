@@ -6,8 +6,8 @@ from typing import Any
 import dagster as dg
 
 from orchestration import present
-from orchestration.automation import REFRESH, WRITER
-from orchestration.keys import MEMBERSHIPS
+from orchestration.automation import REFRESH, REFRESH_WITH_WHAT_IS_THERE, WRITER
+from orchestration.keys import EVALUATIONS, MEMBERSHIPS
 from orchestration.project import PROJECT
 from orchestration.resources import Clock, Turn, Warehouse
 from segue import propensity as core
@@ -110,10 +110,10 @@ def training(
 
 @dg.asset(
     key=["propensity", "next_changes"],
-    deps=[MEMBERSHIPS],
+    deps=[MEMBERSHIPS, EVALUATIONS],
     description="Into which segment people of another one go within 14 days, by month of entering.",
     pool=WRITER,
-    **{**_COMMON, "kinds": {"python", "duckdb"}},
+    **{**_COMMON, "kinds": {"python", "duckdb"}, "automation_condition": REFRESH_WITH_WHAT_IS_THERE},
 )
 def next_changes(
     context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, turn: Turn

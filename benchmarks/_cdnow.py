@@ -1,7 +1,8 @@
-"""Runs in an environment of its own, with `lifetimes`: its data, and what its BG/NBD says. See benchmarks.propensity."""
+"""Runs in an environment of its own, with `lifetimes`: its data, and what its BG/NBD says."""
 
 import json
 import sys
+from pathlib import Path
 
 from lifetimes import BetaGeoFitter
 from lifetimes.datasets import load_dataset
@@ -24,10 +25,10 @@ def main(out: str) -> None:
     summary["predicted"] = model.conditional_expected_number_of_purchases_up_to_time(
         days, summary["frequency_cal"], summary["recency_cal"], summary["T_cal"]
     )
-    with open(out, "w") as file:
+    with Path(out).open("w") as file:
         json.dump(
             {
-                "purchases": sorted({(int(c), d) for c, d in zip(bought["customer_id"], bought["date"])}),
+                "purchases": sorted({(int(c), d) for c, d in zip(bought["customer_id"], bought["date"], strict=True)}),
                 "people": {
                     str(int(c)): [float(row["frequency_holdout"]), float(row["predicted"])]
                     for c, row in summary.iterrows()

@@ -11,7 +11,7 @@ from segue.clusters.adopt import FAITHFUL, Adoption, adopt, write
 from segue.clusters.discover import ClusterReport, MethodReport, discover
 from segue.clusters.features import Feature, features_of
 from segue.clusters.life import LifeEvent
-from segue.clusters.picture import plot
+from segue.clusters.picture import plot, plot_profiles, plot_sizes
 from segue.clusters.profiles import Profile
 from segue.clusters.tables import ensure_tables
 
@@ -28,5 +28,7 @@ __all__ = [
     "ensure_tables",
     "features_of",
     "plot",
+    "plot_profiles",
+    "plot_sizes",
     "write",
 ]

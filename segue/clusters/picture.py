@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 from segue.clusters.discover import ClusterReport, MethodReport
 from segue.clusters.profiles import standardised_differences
 from segue.clusters.vectors import Dimension
+from segue.warehouse import Connection
 
 #: Okabe and Ito's colours, which people with any colour vision can tell apart; shapes say the same again.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
@@ -126,6 +127,61 @@ def _draw_heat(axes: Any, report: ClusterReport, found: MethodReport, shown: int
 def _row_name(dimension: Dimension) -> str:
     name = dimension.feature.column.replace("_", " ")
     return f"{name}: missing" if dimension.is_missing else name
+
+
+def plot_sizes(con: Connection, *, method: str = "kmeans") -> bytes:
+    """A PNG: how many people were in each cluster, over time, and when clusters came or went."""
+    sizes = con.execute(
+        "select cluster_id, arg_max(cluster_name, as_of), list(as_of order by as_of), list(person_count order by as_of)"
+        " from clusters.sizes where method = $1 group by cluster_id order by cluster_id",
+        [method],
+    ).fetchall()
+    events = con.execute(
+        "select as_of, event, cluster_id from clusters.events where method = $1 order by as_of, cluster_id", [method]
+    ).fetchall()
+    figure = Figure(figsize=(11, 4.6), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    for place, (number, name, times, counts) in enumerate(sizes):
+        label = textwrap.shorten(f"{number} {name}", 44, placeholder="…")
+        colour, marker = _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)]
+        axes.plot(times, counts, color=colour, marker=marker, markersize=4, label=label)
+    first = min((times[0] for _, _, times, _ in sizes), default=None)
+    for moment, event, number in events:
+        if moment != first:  # at the beginning all are born
+            axes.axvline(moment, color=_APART, linestyle=":", linewidth=1)
+            axes.annotate(f"{event} {number}", (moment, 1), xycoords=("data", "axes fraction"), fontsize=8, rotation=90)
+    axes.set(ylabel="people", ylim=(0, None))
+    axes.set_title("Sizes of the clusters over time", loc="left", fontsize=13, fontweight="bold", color=_INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(axis="x", rotation=20)
+    if sizes:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=9)
+    return _png(figure)
+
+
+def plot_profiles(report: ClusterReport, *, method: str = "kmeans") -> bytes:
+    """A PNG: what sets each cluster apart, as bars of standard deviations from everybody."""
+    found = report.method(method)
+    if not found.cluster_count:
+        return _png(_empty(report, found))
+    shown = found.profiles[: len(_COLOURS)]
+    columns = 3
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(13, 0.8 + 2.7 * rows), dpi=100, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat[len(shown) :]:
+        axes.axis("off")
+    for place, (axes, profile) in enumerate(zip(grid.flat, shown, strict=False)):
+        told = profile.differences[:6][::-1]
+        names = [d.column.replace("_", " ") + (": missing" if d.is_missing else "") for d in told]
+        axes.barh(names, [d.difference for d in told], color=_COLOURS[place])
+        axes.axvline(0, color=_INK, linewidth=0.8)
+        title = textwrap.shorten(f"{profile.cluster_id} {profile.cluster_name}", 40, placeholder="…")
+        axes.set_title(f"{title} ({profile.person_count:,})", loc="left", fontsize=10)
+        axes.tick_params(labelsize=8, length=0)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+    figure.supxlabel("standard deviations from everybody", fontsize=9)
+    return _png(figure)
 
 
 def _empty(report: ClusterReport, found: MethodReport) -> Figure:
