@@ -1,0 +1,148 @@
+"""Versions: the better one is in force, an earlier one can be put back, and the last good one stays."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from segue.errors import BadInputError
+from segue.models.check import empty_lake
+from segue.propensity import ensure_tables, in_force, next_changes, publish, rollback, train, versions
+from segue.propensity.card import card
+from segue.propensity.next_changes import matrix
+from segue.propensity.picture import plot_changes, plot_quality
+from segue.propensity.refresh import _decide, _why_due
+from segue.scoring import load_scorer
+from segue.settings import Settings
+from segue.warehouse import Connection, Warehouse
+from tests.propensity.test_train import AS_OF, ASKED, made
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def con() -> Connection:
+    lake = empty_lake()
+    ensure_tables(lake)
+    return lake
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    return Warehouse(Settings(home=tmp_path_factory.mktemp("home"), _env_file=None))  # type: ignore[call-arg]
+
+
+@pytest.fixture(scope="module")
+def good():
+    return train(made(), as_of=AS_OF, seed=0)
+
+
+def test_what_is_in_force_depends_on_the_time(con: Connection) -> None:
+    publish(con, "churn", version="v1", model_file="1", as_of=AS_OF, reason="")
+    publish(con, "churn", version="v2", model_file="2", as_of=AS_OF + DAY, reason="")
+    publish(con, "churn", version=None, model_file=None, as_of=AS_OF + 2 * DAY, reason="withdrawn")
+    assert in_force(con, "churn", as_of=AS_OF - DAY) is None
+    assert in_force(con, "churn", as_of=AS_OF) == ("v1", "1")
+    assert in_force(con, "churn", as_of=AS_OF + DAY) == ("v2", "2")
+    assert in_force(con, "churn") is None
+    assert in_force(con, "other") is None
+
+
+def test_a_rollback_puts_the_one_before_in_force_and_can_be_undone(con: Connection) -> None:
+    publish(con, "churn", version="v1", model_file="1", as_of=AS_OF, reason="")
+    with pytest.raises(BadInputError, match="no earlier version"):
+        rollback(con, "churn", to=None, as_of=AS_OF + DAY)
+    publish(con, "churn", version="v2", model_file="2", as_of=AS_OF + DAY, reason="")
+    assert rollback(con, "churn", to=None, as_of=AS_OF + 2 * DAY) == "v1"
+    assert in_force(con, "churn") == ("v1", "1")
+    assert rollback(con, "churn", to="v2", as_of=AS_OF + 3 * DAY) == "v2"
+    with pytest.raises(BadInputError, match="has no version v9"):
+        rollback(con, "churn", to="v9", as_of=AS_OF + 4 * DAY)
+
+
+def test_a_good_model_is_published_and_a_worse_one_is_only_a_challenger(con: Connection, store, good) -> None:
+    first = _decide(con, store, ASKED, good, None, as_of=AS_OF, seed=0)
+    assert first.status == "published"
+    champion = in_force(con, "churn")
+    assert champion is not None
+    assert load_scorer(Path(champion[1])).version == first.version
+    (known,) = versions(con, "churn")
+    assert known.metrics["model"]["auc"] == good.backtest.model.auc
+    assert _why_due(ASKED, [known], {}, AS_OF + DAY) == ""
+    assert _why_due(ASKED, [known], {}, AS_OF + 7 * DAY) == "it was trained 7 days ago"
+    assert _why_due(ASKED, [known], {"visits": 0.4, "noise": 0.1}, AS_OF + DAY) == "visits drifted"
+    # Learnt from turned outcomes for most of the time, so worse on the newest date.
+    bad = made()
+    bad.labels[bad.at < 3] = ~bad.labels[bad.at < 3]
+    second = _decide(con, store, ASKED, train(bad, as_of=AS_OF + 7 * DAY, seed=0), champion, as_of=AS_OF + 7 * DAY,
+                     seed=0)  # fmt: skip
+    assert second.status in ("challenger", "refused")
+    assert second.version == first.version
+    assert in_force(con, "churn") == champion
+
+
+def test_a_champion_whose_file_is_gone_gives_way(con: Connection, store, good) -> None:
+    outcome = _decide(con, store, ASKED, good, ("v0", "/nowhere/v0.npz"), as_of=AS_OF, seed=0)
+    assert outcome.status == "published"
+    assert "could not be used" in outcome.reason
+
+
+def test_a_refused_model_leaves_the_champion_in_force(con: Connection, store) -> None:
+    publish(con, "churn", version="v1", model_file="1", as_of=AS_OF - DAY, reason="")
+    outcome = _decide(con, store, ASKED, train(made(visits=0.0), as_of=AS_OF, seed=0), ("v1", "1"), as_of=AS_OF, seed=0)
+    assert (outcome.status, outcome.version) == ("refused", "v1")
+    assert in_force(con, "churn") == ("v1", "1")
+    assert versions(con, "churn")[0].reason.startswith("not ahead of recency alone")
+
+
+def test_the_card_says_what_one_has_to_know(con: Connection, store, good) -> None:
+    _decide(con, store, ASKED, good, None, as_of=AS_OF, seed=0)
+    (known,) = versions(con, "churn")
+    page = card(con, ASKED, known)
+    for said in (
+        known.version,
+        "recency alone",
+        "How groups of people fare",
+        "hours_since_last_seen",
+        "in force",
+        "US",
+    ):
+        assert str(said) in page
+    assert "http" not in page
+    assert plot_quality(known.metrics, title="t").startswith(b"\x89PNG")
+
+
+def stays(con: duckdb.DuckDBPyConnection, rows: list[tuple[str, str, int, int | None]]) -> None:
+    con.execute("create schema segments")
+    con.execute("create table segments.memberships (person_id varchar, segment varchar, entered_at timestamp,"
+                " exited_at timestamp)")  # fmt: skip
+    start = (AS_OF - timedelta(days=60)).replace(tzinfo=None)
+    con.executemany(
+        "insert into segments.memberships values (?, ?, ?, ?)",
+        [(p, s, start + timedelta(days=a), None if b is None else start + timedelta(days=b)) for p, s, a, b in rows],
+    )
+
+
+def test_the_next_change_is_counted_within_the_horizon_of_stays_that_had_the_time(con: Connection) -> None:
+    rows: list[tuple[str, str, int, int | None]] = [(f"p{n}", "new", 1, 5) for n in range(30)]
+    rows += [(f"p{n}", "loyal", 10, None) for n in range(12)]  # 9 days later
+    rows += [(f"p{n}", "loyal", 20, None) for n in range(12, 20)]  # 19 days later: too late to count
+    rows += [(f"q{n}", "new", 55, None) for n in range(40)]  # too young to say anything
+    stays(con, rows)
+    found = next_changes(con, as_of=AS_OF, horizon_days=14)
+    (overall,) = [c for c in found if c.cohort == "all"]
+    assert (overall.from_segment, overall.to_segment) == ("new", "loyal")
+    assert (overall.stay_count, overall.changed_count) == (30, 12)
+    assert overall.probability == pytest.approx(13 / 32)
+    assert {c.cohort for c in found} == {"all", "2026-04"}
+    names, values = matrix(found)
+    assert names == ["loyal", "new"]
+    assert values[1][0] == overall.probability
+    assert plot_changes(names, values, title="t").startswith(b"\x89PNG")
+    assert con.execute("select count(*) from propensity.next_changes").fetchall() == [(2,)]
+
+
+def test_without_a_history_of_segments_there_are_no_next_changes(con: Connection) -> None:
+    assert next_changes(con, as_of=datetime(2026, 1, 1, tzinfo=UTC)) == ()
+    assert plot_changes([], [], title="t").startswith(b"\x89PNG")
