@@ -14,12 +14,12 @@ from segue.models import Evaluator, Project
 from segue.models.check import empty_lake
 from segue.propensity import ensure_tables, propensities, publish
 from segue.realtime.engine import Engine
-from segue.realtime.start import PUBLISHED
 from segue.scoring import Forest, Scorer, save_scorer
 from segue.warehouse import Connection
 from tests.realtime.world import START, raw_events
 
 NOW = START + timedelta(days=9)
+PUBLISHED = "propensity.published"
 BANDS = {"churn_risk_high", "churn_risk_medium", "churn_risk_low"}
 
 
