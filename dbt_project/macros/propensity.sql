@@ -36,3 +36,11 @@
     {%- endif -%}
     {{- return(found) -}}
 {%- endmacro -%}
+
+{#- Pre-hook of person_scores: where nothing was ever trained, there is no model in force, and no failure. -#}
+{%- macro make_published() -%}
+    create schema if not exists {{ target.database }}.propensity;
+    create table if not exists {{ source('propensity', 'published') }} (
+        name varchar, version varchar, model_file varchar, published_at timestamp, reason varchar
+    );
+{%- endmacro -%}

@@ -1,3 +1,5 @@
+{{ config(pre_hook='{{ make_published() }}') }}
+
 with people as (select * from {{ ref('person_features') }}),
 
 churn as (select * from {{ ref('churn') }}),
