@@ -8,7 +8,7 @@ from lifetimes import BetaGeoFitter
 from lifetimes.datasets import load_dataset
 from lifetimes.utils import calibration_and_holdout_data
 
-CALIBRATION_END, END = "1997-09-30", "1998-06-30"
+CALIBRATION_END, END = "19970930", "19980630"
 
 
 def main(out: str) -> None:

@@ -64,6 +64,7 @@ def cdnow(seed: int) -> dict[str, float]:
                 "--python",
                 python,
                 "lifetimes==0.11.3",
+                "setuptools<80",
                 "pandas<2",
                 "numpy<1.25",
                 "scipy<1.11",

@@ -24,6 +24,9 @@ _MISSING_SHARE = 0.05
 #: That a value is missing says less than the value: otherwise "has never bought" alone would split every group.
 _MISSING_WEIGHT = 0.5
 
+#: With more people, so many, evenly spread, say what scales are.
+_SCALE_SAMPLE = 20_000
+
 #: The standard deviation of a normal distribution from its interquartile range.
 _IQR_TO_SD = 1.349
 
@@ -55,6 +58,7 @@ def vectors(raw: Floats, features: Sequence[Feature], *, scaled_as: Sequence[Dim
     Heavy tails (skewness above 2, no negative values) are taken as log(1 + x). Then the median is subtracted and the
     result divided by a robust spread: the interquartile range in units of a standard deviation, or half the standard
     deviation where that is larger (a column that is mostly zero has no interquartile range), and cut at ±4.
+    Of more than 20,000 people a sample of that size, evenly spread, says all of this.
     A missing or infinite value is not zero: it takes the median, and when 5–95 % of people lack it, a column of its
     own, at half the weight, says who does. Columns in which everybody is the same are left out.
 
@@ -75,6 +79,7 @@ def vectors(raw: Floats, features: Sequence[Feature], *, scaled_as: Sequence[Dim
 
 
 def _dimensions(raw: Floats, features: Sequence[Feature]) -> tuple[Dimension, ...]:
+    raw = raw[:: -(-len(raw) // _SCALE_SAMPLE)]
     dimensions: list[Dimension] = []
     gaps: set[bytes] = set()
     for position, feature in enumerate(features):
@@ -114,5 +119,9 @@ def _scaled(column: Floats, dimension: Dimension) -> Floats:
     if dimension.is_logged:
         # A value below zero never was there when the scale was made; it is as low as can be.
         column = np.log1p(np.maximum(column, 0))
-    scaled: Floats = np.nan_to_num(np.clip((column - dimension.centre) / dimension.spread, -_CLIP, _CLIP), nan=0.0)
+    # In place: at a million people every copy costs as much as the sum.
+    scaled: Floats = np.subtract(column, dimension.centre)
+    scaled /= dimension.spread
+    np.clip(scaled, -_CLIP, _CLIP, out=scaled)
+    scaled[np.isnan(scaled)] = 0.0
     return scaled
