@@ -73,7 +73,6 @@ def main() -> None:
         MiniBatchKMeans(K, random_state=0, n_init=3, batch_size=4096).fit(scaled)
 
     plain = best(without_segue, rounds)
-    del scaled
     print(f"clustering {count:,} × {COLUMNS}: {ours:.2f} s, plain scikit-learn {plain:.2f} s")
 
     some = matrix[:20_000]
