@@ -8,7 +8,8 @@ import dagster as dg
 from orchestration import present
 from orchestration.automation import REFRESH, WRITER
 from orchestration.resources import Clock, Turn, Warehouse
-from segue.identity import stitch
+from segue.identifiers import load_rules
+from segue.identity import REASONS, stitch
 from segue.warehouse import Connection
 
 _COMMON: dict[str, Any] = {
@@ -21,9 +22,6 @@ _DEPS = [["staging", "stg_identifiers"], ["staging", "stg_links"]]
 
 #: A larger share of refused links says that something is wrong with an identifier.
 _MANY_REFUSED = 0.2
-
-#: More identifiers than this belong to a machine or a mistake, not to a person.
-_GIANT = 1_000
 
 
 @dg.multi_asset(
@@ -44,7 +42,13 @@ _GIANT = 1_000
         dg.AssetSpec(
             ["identity", "refused"],
             deps=_DEPS,
-            description="Links that a guard refused, with the reason.",
+            description="Links that a guard refused, and values that are no identifiers, with the reason.",
+            **_COMMON,
+        ),
+        dg.AssetSpec(
+            ["identity", "aliases"],
+            deps=_DEPS,
+            description="Every id that is nobody's any more, and who it has become.",
             **_COMMON,
         ),
     ],
@@ -53,7 +57,7 @@ _GIANT = 1_000
             "no_giant_person",
             asset=["identity", "identifiers"],
             blocking=True,
-            description=f"Nobody has more than {_GIANT} identifiers.",
+            description="Nobody has more identifiers than `largest_person` allows, unless merged by hand.",
         ),
         dg.AssetCheckSpec(
             "few_refused_links", asset=["identity", "refused"], description="Few links are refused by the guards."
@@ -66,10 +70,15 @@ def identifiers(
 ) -> Iterator[dg.MaterializeResult]:
     """Links identifiers that belong together; a person keeps the oldest id."""
     as_of = clock.as_of(context)
+    rules = load_rules(warehouse.settings.dbt_project)
     with warehouse.write("identity", as_of=as_of) as con:
-        report = stitch(con, as_of=as_of)
+        report = stitch(con, as_of=as_of, rules=rules)
     with warehouse.read() as con:
-        counts = {table: _count(con, table) for table in ("identifiers", "merges", "refused")}
+        counts = {table: _count(con, table) for table in ("identifiers", "merges", "refused", "aliases")}
+        link_count = int(con.execute("select count(*) from staging.stg_links").fetchall()[0][0])
+        by_reason = con.execute(
+            "select reason, count(*), sum(link_count), max(seen_at) from identity.refused group by reason order by 2 desc"
+        ).fetchall()
     facts = present.report(report)
     yield dg.MaterializeResult(
         asset_key=["identity", "identifiers"],
@@ -78,8 +87,10 @@ def identifiers(
             dg.AssetCheckResult(
                 check_name="no_giant_person",
                 asset_key=dg.AssetKey(["identity", "identifiers"]),
-                passed=report.largest <= _GIANT,
-                description=f"one person has {report.largest} identifiers" if report.largest > _GIANT else None,
+                passed=report.largest <= rules.largest_person,
+                description=f"one person has {report.largest} identifiers"
+                if report.largest > rules.largest_person
+                else None,
                 metadata={"largest": report.largest},
             )
         ],
@@ -88,20 +99,28 @@ def identifiers(
         asset_key=["identity", "merges"],
         metadata={"dagster/row_count": counts["merges"], "merged now": report.merge_count},
     )
-    share = counts["refused"] / report.link_count if report.link_count else 0.0
+    yield dg.MaterializeResult(
+        asset_key=["identity", "aliases"],
+        metadata={"dagster/row_count": counts["aliases"], "new now": report.alias_count},
+    )
+    share = counts["refused"] / link_count if link_count else 0.0
+    reasons = present.table(
+        ["reason", "what it means", "links", "seen", "last seen"],
+        [(reason, REASONS[reason], count, seen, last) for reason, count, seen, last in by_reason],
+    )
     yield dg.MaterializeResult(
         asset_key=["identity", "refused"],
-        metadata={"dagster/row_count": counts["refused"], "refused now": report.refused_count},
+        metadata={"dagster/row_count": counts["refused"], "refused now": report.refused_count, "reasons": reasons},
         check_results=[
             dg.AssetCheckResult(
                 check_name="few_refused_links",
                 asset_key=dg.AssetKey(["identity", "refused"]),
                 passed=share <= _MANY_REFUSED,
                 severity=dg.AssetCheckSeverity.WARN,
-                description=f"{counts['refused']:,} of {report.link_count:,} links are refused"
+                description=f"{counts['refused']:,} of {link_count:,} links are refused"
                 if share > _MANY_REFUSED
                 else None,
-                metadata={"share": share},
+                metadata={"share": share, **{reason: count for reason, count, *_ in by_reason}},
             )
         ],
     )

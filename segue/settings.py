@@ -92,6 +92,9 @@ class Settings(BaseSettings):
         description="How late, at the latest, the engine notices a change of segments that comes with time alone; "
         "most are noticed in their second.",
     )
+    identity_key: SecretStr | None = Field(
+        None, description="Key of the hashes of e-mail addresses. Empty: made on first use, in HOME/keys/identity.key."
+    )
     country: str = Field("US", description="Country whose holidays the forecasts know (ISO 3166, two letters).")
 
     @field_validator("home", "dbt_project", "landing")

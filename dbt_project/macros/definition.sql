@@ -35,7 +35,7 @@
     {%- set sql = {} -%}
     {%- do collect_sql(model.unique_id, sql) -%}
     {#- Used by macros; the others are found in the SQL of the models. -#}
-    {%- set variables = ['session_gap_minutes'] -%}
+    {%- set variables = ['session_gap_minutes', 'identity'] -%}
     {%- for node in sql -%}
         {%- do variables.extend(modules.re.findall("var\\(['\"](\\w+)['\"]", sql[node])) -%}
     {%- endfor -%}

@@ -123,3 +123,20 @@
 {%- macro hour_of(moment) -%}
     date_trunc('hour', {{ moment }})
 {%- endmacro -%}
+
+{#- One row per element of a column that holds a JSON list as text; none when it holds anything else. -#}
+{%- macro json_elements(relation, column, name, others) -%}
+    {{- adapter.dispatch('json_elements', 'segue')(relation, column, name, others) -}}
+{%- endmacro -%}
+
+{%- macro default__json_elements(relation, column, name, others) -%}
+    select unnest(try_cast({{ column }} as json[])) as {{ name }}, {{ others }}
+    from {{ relation }}
+    where {{ column }} is not null
+{%- endmacro -%}
+
+{%- macro spark__json_elements(relation, column, name, others) -%}
+    select explode(from_json({{ column }}, 'array<string>')) as {{ name }}, {{ others }}
+    from {{ relation }}
+    where {{ column }} is not null
+{%- endmacro -%}

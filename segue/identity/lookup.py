@@ -1,14 +1,13 @@
 """Looking one person up, by any of their identifiers or by an id they used to have."""
 
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
 from segue.clock import from_warehouse
 from segue.errors import BadInputError
+from segue.identifiers import TYPES, Normaliser
 from segue.warehouse import Connection, has_table
 
-_TYPES = ("user_id", "anonymous_id", "device_id", "email")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +15,7 @@ class IdentifierRow:
     """One identifier of a person. Times are aware UTC."""
 
     identifier_type: str
-    identifier_value: str  # e-mail addresses as SHA-256
+    identifier_value: str  # e-mail addresses as keyed hash
     first_seen_at: datetime
     last_seen_at: datetime
     assigned_at: datetime  # as_of of the run which gave it this person
@@ -30,6 +29,10 @@ class MergeRow:
     from_person_id: str
     into_person_id: str
     rule: str
+    left_type: str
+    left_value: str
+    right_type: str
+    right_value: str
     evidence: str
     recorded_at: datetime
 
@@ -43,7 +46,9 @@ class RefusedRow:
     right_type: str
     right_value: str
     rule: str
-    reason: str  # code; segue.identity.graph.REASONS says it in a sentence
+    reason: str  # code; REASONS says it in a sentence
+    detail: str
+    seen_at: datetime  # event time of the link
     refused_at: datetime
 
 
@@ -54,22 +59,23 @@ class Person:
     person_id: str
     asked_for: str
     identifiers: tuple[IdentifierRow, ...]  # oldest first
-    merges: tuple[MergeRow, ...]  # of all ids that ended in this person, in the order of recording
+    merges: tuple[MergeRow, ...]  # of all ids that ended in this person, in the order of what happened
     refused: tuple[RefusedRow, ...]  # links of these identifiers to somebody else
 
 
-def lookup(con: Connection, identifier: str) -> Person:
+def lookup(con: Connection, identifier: str, normaliser: Normaliser | None = None) -> Person:
     """The person behind an id or identifier.
 
     Args:
         con: a connection on which the warehouse is the default catalog. Only read.
         identifier: a person_id, also one that was merged away; or the value of any identifier; or `type:value` when
-            the value alone is ambiguous. An e-mail address may be given in clear.
+            the value alone is ambiguous.
+        normaliser: with it, an e-mail address may be given in clear, and a telephone number in any form.
 
     Raises:
         BadInputError: when nobody or more than one person is found.
     """
-    ids = _by_identifier(con, identifier) or _by_person_id(con, identifier)
+    ids = _by_identifier(con, identifier, normaliser) or _by_person_id(con, identifier)
     if not ids:
         raise BadInputError(
             f"nobody is known as {identifier!r}",
@@ -112,44 +118,40 @@ def people(con: Connection, *, limit: int) -> list[tuple[str, int, str, int, dat
     ).fetchall()
 
 
-def _by_identifier(con: Connection, identifier: str) -> dict[str, str]:
+def _by_identifier(con: Connection, identifier: str, normaliser: Normaliser | None) -> dict[str, str]:
     """person_id → identifier type."""
-    kind, colon, value = identifier.partition(":")
-    pairs = [(kind, value)] if colon and kind in _TYPES else [(kind, identifier) for kind in _TYPES]
     if not has_table(con, "identity", "identifiers"):
         return {}
-    found: dict[str, str] = {}
+    rows = con.execute(
+        "select person_id, identifier_type from identity.identifiers where identifier_value = $1", [identifier]
+    ).fetchall()
+    kind, colon, value = identifier.partition(":")
+    pairs = [(kind, value)] if colon else []
+    if normaliser is not None:
+        given = value if colon and kind in TYPES else identifier
+        if "@" in given:
+            pairs.append(("email", normaliser.email(given)))
+        elif (phone := normaliser.phone(given, "")) is not None:
+            pairs.append(("phone", phone))
     for kind, value in pairs:
-        values = [value]
-        if kind == "email":
-            values.append(hashlib.sha256(value.strip().lower().encode()).hexdigest())
-        rows = con.execute(
-            "select distinct person_id from identity.identifiers"
-            " where identifier_type = $1 and list_contains($2, identifier_value)",
-            [kind, values],
+        rows += con.execute(
+            "select person_id, identifier_type from identity.identifiers"
+            " where identifier_type = $1 and identifier_value = $2",
+            [kind, value],
         ).fetchall()
-        found |= {person_id: kind for (person_id,) in rows}
-    return found
+    return dict(rows)
 
 
 def _by_person_id(con: Connection, identifier: str) -> dict[str, str]:
-    """The id itself, or the one that it was merged into, through any number of merges."""
-    if not has_table(con, "identity", "identifiers"):
+    """The id itself, or the one that it has become."""
+    if not has_table(con, "identity", "identifiers", "aliases"):
         return {}
-    seen: set[str] = set()
-    current = identifier
-    while current not in seen:
-        seen.add(current)
-        if con.execute("select 1 from identity.identifiers where person_id = $1 limit 1", [current]).fetchone():
-            return {current: "person_id"}
-        row = con.execute(
-            "select into_person_id from identity.merges where from_person_id = $1 order by recorded_at desc limit 1",
-            [current],
-        ).fetchone()
-        if row is None:
-            break
-        current = row[0]
-    return {}
+    row = con.execute(
+        "select person_id from identity.identifiers where person_id = $1"
+        " union all select person_id from identity.aliases where alias_id = $1 limit 1",
+        [identifier],
+    ).fetchone()
+    return {} if row is None else {row[0]: "person_id"}
 
 
 def _person(con: Connection, person_id: str, asked_for: str) -> Person:
@@ -168,16 +170,17 @@ def _person(con: Connection, person_id: str, asked_for: str) -> Person:
             union
             select m.from_person_id from identity.merges m join gone on m.into_person_id = gone.person_id
         )
-        select merged_at, from_person_id, into_person_id, rule, evidence, recorded_at
+        select merged_at, from_person_id, into_person_id, rule, left_type, left_value, right_type, right_value,
+            evidence, recorded_at
         from identity.merges where into_person_id in (select person_id from gone)
-        order by recorded_at, merged_at, merge_id
+        order by merged_at, merge_id
         """,
         [person_id],
     ).fetchall()
     refused = con.execute(
         """
         with own as (select identifier_type, identifier_value from identity.identifiers where person_id = $1)
-        select left_type, left_value, right_type, right_value, rule, reason, refused_at
+        select left_type, left_value, right_type, right_value, rule, reason, detail, seen_at, refused_at
         from identity.refused
         where (left_type, left_value) in (select (identifier_type, identifier_value) from own)
             or (right_type, right_value) in (select (identifier_type, identifier_value) from own)
@@ -204,10 +207,14 @@ def _person(con: Connection, person_id: str, asked_for: str) -> Person:
                 from_person_id=gone,
                 into_person_id=stayed,
                 rule=rule,
+                left_type=left_type,
+                left_value=left_value,
+                right_type=right_type,
+                right_value=right_value,
                 evidence=evidence,
                 recorded_at=from_warehouse(recorded),
             )
-            for at, gone, stayed, rule, evidence, recorded in merges
+            for at, gone, stayed, rule, left_type, left_value, right_type, right_value, evidence, recorded in merges
         ),
         refused=tuple(
             RefusedRow(
@@ -217,8 +224,10 @@ def _person(con: Connection, person_id: str, asked_for: str) -> Person:
                 right_value=right_value,
                 rule=rule,
                 reason=reason,
+                detail=detail,
+                seen_at=from_warehouse(seen),
                 refused_at=from_warehouse(at),
             )
-            for left_type, left_value, right_type, right_value, rule, reason, at in refused
+            for left_type, left_value, right_type, right_value, rule, reason, detail, seen, at in refused
         ),
     )

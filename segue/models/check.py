@@ -6,6 +6,7 @@ from datetime import datetime
 
 import duckdb
 
+from segue.identifiers import Normaliser
 from segue.models.project import SEGMENT_SCHEMA, BrokenModel, Model, quote
 from segue.models.tables import TABLES, create_empty
 from segue.scoring import register
@@ -38,6 +39,7 @@ def check(
         raw_sql: path → text as the analyst wrote it, for line numbers.
     """
     con = empty_lake()
+    Normaliser(b"checked without data").register(con)
     known: set[str] = set()
     for relation, columns in {**source_columns, **TABLES}.items():
         columns = {**columns, **source_columns.get(relation, {})}

@@ -111,6 +111,7 @@ class Evaluator:
             self._before += [m for m in extra if m.name not in project.after_source("identity", project.models)]
             models = (*models, *extra)
         self._con = empty_lake()
+        project.normaliser.register(self._con)
         needed = {s for model in models for s in model.sources}
         for relation in sorted(needed):
             if relation == _EVENTS:

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from segue.errors import DefinitionError
+from segue.identifiers import Normaliser, load_key, load_rules
 from segue.models.environment import dbt_environment
 from segue.models.project import Project
 from segue.settings import PROJECT_ROOT, Settings, child_environment
@@ -50,13 +51,14 @@ def prepare(settings: Settings, *, force: bool = False) -> Project:
     """
     fingerprint = fingerprint_of(settings)
     home = settings.dbt_home / "projects" / fingerprint
-    if not force and (project := _published(home, fingerprint)) is not None:
+    if not force and (project := _published(settings, home, fingerprint)) is not None:
         _point_to(settings, fingerprint)
         return project
     with WriterLock(settings.dbt_home / "prepare.lock").held("prepare the dbt project"):
-        if force or (project := _published(home, fingerprint)) is None:
+        if force or (project := _published(settings, home, fingerprint)) is None:
+            load_rules(settings.dbt_project)  # before dbt fails on them in its own words
             _build(settings, home)
-            project = _published(home, fingerprint)
+            project = _published(settings, home, fingerprint)
             assert project is not None
         _point_to(settings, fingerprint)
         _prune(settings)
@@ -90,12 +92,17 @@ def _source_files(root: Path) -> list[Path]:
     return [path for path in found if path.is_file()]
 
 
-def _published(home: Path, fingerprint: str) -> Project | None:
+def _published(settings: Settings, home: Path, fingerprint: str) -> Project | None:
     try:
         text = (home / _RESULT).read_text()
     except OSError:
         return None
-    return replace(Project.from_json(text, home=home), fingerprint=fingerprint)
+    return replace(
+        Project.from_json(text, home=home),
+        fingerprint=fingerprint,
+        rules=load_rules(home / "project"),
+        normaliser=Normaliser(load_key(settings)),
+    )
 
 
 def _build(settings: Settings, home: Path) -> None:

@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from segue.identifiers import Normaliser, Rules
+
 #: Models of this schema are segments.
 SEGMENT_SCHEMA = "segments"
 
@@ -59,6 +61,8 @@ class Project:
     models: tuple[Model, ...]  # upstream first
     broken: tuple[BrokenModel, ...] = ()
     source_columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # schema.table → column → type
+    rules: Rules = Rules()  # of identity
+    normaliser: Normaliser = Normaliser(b"no key")  # of the installation; not part of what is published
 
     @property
     def manifest_path(self) -> Path:

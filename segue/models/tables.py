@@ -30,16 +30,22 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     },
     "identity.identifiers": {
         "identifier_type": _V, "identifier_value": _V, "person_id": _V, "first_seen_at": _T,
-        "last_seen_at": _T, "assigned_at": _T,
+        "last_seen_at": _T, "assigned_at": _T, "component_id": _V,
     },
     "identity.merges": {
         "merge_id": _V, "merged_at": _T, "from_person_id": _V, "into_person_id": _V, "rule": _V,
-        "evidence": _V, "recorded_at": _T,
+        "left_type": _V, "left_value": _V, "right_type": _V, "right_value": _V, "evidence": _V, "recorded_at": _T,
     },
     "identity.refused": {
         "left_type": _V, "left_value": _V, "right_type": _V, "right_value": _V, "rule": _V, "reason": _V,
-        "refused_at": _T,
+        "detail": _V, "seen_at": _T, "link_count": "bigint", "refused_at": _T,
     },
+    "identity.aliases": {"alias_id": _V, "person_id": _V, "known_at": _T},
+    "identity.decisions": {
+        "decision_id": _V, "decided_at": _T, "decided_by": _V, "kind": _V, "left_type": _V, "left_value": _V,
+        "right_type": _V, "right_value": _V, "rule": _V, "person_id": _V, "note": _V,
+    },
+    "identity.state": {"as_of": _T, "load_id": "bigint", "received_at": _T, "definition": _V},
     "segments.evaluations": {
         "segment": _V, "as_of": _T, "member_count": "bigint", "active_count": "bigint",
         "definition_hash": _V, "exclusive_group": _V, "is_held": "boolean", "recorded_at": _T,

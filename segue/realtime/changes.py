@@ -1,7 +1,7 @@
 """What has changed between two states of the same people, and how it is told."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -90,15 +90,3 @@ def transitions(
             )
         )
     return told
-
-
-def survivors_among(people: Iterable[str], merged: Mapping[str, str]) -> dict[str, str]:
-    """Of these ids, those that have become another one, and which in the end."""
-    found = {}
-    for person in people:
-        into, seen = merged.get(person), {person}
-        while into is not None and into not in seen:
-            seen.add(into)
-            found[person] = into
-            into = merged.get(into)
-    return found

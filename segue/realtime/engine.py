@@ -11,7 +11,7 @@ import pyarrow as pa
 from segue.clock import from_warehouse, to_warehouse
 from segue.models import Project
 from segue.realtime.ahead import Ahead, Said
-from segue.realtime.changes import NOTHING, Stay, carry_on, survivors_among, transitions
+from segue.realtime.changes import NOTHING, Stay, carry_on, transitions
 from segue.realtime.events import ID_COLUMNS, IDENTITY_COLUMNS, Arrivals, Future, Seen
 from segue.realtime.features import Features
 from segue.realtime.history import History
@@ -62,7 +62,7 @@ class Engine:
         self.staging = Staging(project)
         self._verdicts = Verdicts(project, self.staging, held or _nothing_held, dict(refused or {}))
         self.history = History(pa.schema([self.staging.schema.field(name) for name in self._verdicts.columns]))
-        self.people = People()
+        self.people = People(project.rules)
         self._seen = Seen()
         self._needs_sightings = self._verdicts.reads_sightings
         self._arrivals = Arrivals(self.staging, self.people, needs_sightings=self._needs_sightings)
@@ -83,23 +83,32 @@ class Engine:
     @property
     def needed(self) -> list[str]:
         """Columns of staged events that `load` reads; the others may be missing."""
-        wanted = {*self.history.schema.names, *ID_COLUMNS, "previous_id", "event_type", "message_id"}
+        wanted = {*self.history.schema.names, *IDENTITY_COLUMNS}
         wanted |= {"occurred_at", "received_at", "load_id"}
         reads_more = self.staging.identity_reads_more_than(IDENTITY_COLUMNS)
         return [name for name in self.staging.types if reads_more or name in wanted]
 
     # What is known to begin with.
 
-    def load(self, staged: pa.Table, hashes: pa.Array, as_of: datetime) -> None:
+    def load(
+        self,
+        staged: pa.Table,
+        hashes: pa.Array,
+        as_of: datetime,
+        *,
+        decisions: Sequence[Mapping[str, object]] = (),
+    ) -> None:
         """Take a history without evaluating it. To be called first, once.
 
         Args:
             staged: staged events of messages received by `as_of`, at least the columns `needed`; each message once.
             hashes: `message_hash` of each.
+            decisions: rows of `identity.decisions`, oldest first.
         """
         self._advance(as_of)
         self._seen.fill(hashes)
         nodes = self._arrivals.learn_all(conform(staged, self.staging.schema), as_of)
+        self.people.decide(decisions)
         self.people.joined.clear()
         self.people.resolve(self.people.roots(), as_of)
         roots = self._arrivals.roots_of(nodes)
@@ -139,11 +148,11 @@ class Engine:
         alive: dict[str, int] = {}
         for root in self.people.roots():
             alive |= dict.fromkeys(self.people.people_of(root), root)
-        survivors = survivors_among(people, self.people.merged)
         found: dict[int, None] = {}
         for person in people:
             # Nobody of that id is left: it leaves when everybody is evaluated.
-            root = alive.get(survivors.get(person, person), -1)
+            into = person if person in alive else self.people.survivor(person)
+            root = alive.get(into or person, -1)
             self._known.setdefault(root, []).append(person)
             found[root] = None
         return list(found)
@@ -236,6 +245,13 @@ class Engine:
         dirty, _ = self._add([raw], as_of)
         self.people.resolve(dirty, as_of)
 
+    def decide(self, decisions: Sequence[Mapping[str, object]], as_of: datetime) -> Update:
+        """Take over what was decided by hand, all rows of `identity.decisions`, and evaluate whom it concerns."""
+        self._advance(as_of)
+        changed = self.people.decide(decisions)
+        self._follow_joins()
+        return self._take([], as_of, unsure=changed)
+
     def due(self, as_of: datetime) -> Update | None:
         """Evaluate those whose time has come; None when there are none."""
         self._advance(as_of)
@@ -320,6 +336,8 @@ class Engine:
         """
         staging = Staging(project)
         verdicts = Verdicts(project, staging, held, dict(refused or {}))
+        if project.rules != self.project.rules:
+            return False
         if staging.sql != self.staging.sql or staging.identity_sql != self.staging.identity_sql:
             return False
         if not set(verdicts.columns) <= set(self.history.schema.names):
@@ -465,7 +483,7 @@ class Engine:
         cause: str,
     ) -> Update:
         left = [person for person in before if person not in after]
-        survivors = survivors_among(left, self.people.merged)
+        survivors = {person: into for person in left if (into := self.people.survivor(person)) is not None}
         told = transitions(before, after, survivors, as_of=as_of, recorded_at=as_of, cause=cause)
         if (seen := self._in_store) is not None:
             # Nothing has happened to somebody who is found; what happens after that is told.

@@ -16,12 +16,21 @@ from segue.realtime.staging import Staging
 
 Ints = npt.NDArray[np.int64]
 
-#: Column of staged events → type of identifier. An event belongs to the component of all of them.
-ID_COLUMNS = {"user_id": "user_id", "anonymous_id": "anonymous_id", "device_id": "device_id", "email_hash": "email"}
+#: Column of staged events → type of identifier. All that can be used of one event are in one component.
+ID_COLUMNS = {
+    "user_id": "user_id",
+    "anonymous_id": "anonymous_id",
+    "device_id": "device_id",
+    "advertising_id": "advertising_id",
+    "email_hash": "email",
+    "phone": "phone",
+}
+#: Other columns that name identifiers.
+_MORE_IDS = ("previous_id", "external_ids")
 
 #: What identifiers and links may depend on, so that the same ids need not be looked at twice.
 IDENTITY_COLUMNS = frozenset(
-    (*ID_COLUMNS, "previous_id", "event_type", "message_id", "occurred_at", "received_at", "load_id")
+    (*ID_COLUMNS, *_MORE_IDS, "event_type", "message_id", "occurred_at", "received_at", "load_id")
 )
 
 #: Hashes that are kept one by one before they are sorted in among the others.
@@ -118,25 +127,25 @@ class Arrivals:
         self._staging = staging
         self._people = people
         self._needs_all = needs_sightings or staging.identity_reads_more_than(IDENTITY_COLUMNS)
-        self._known: dict[tuple[Any, ...], tuple[int, int]] = {}  # ids of an event → an identifier, first received
-        self._columns = [name for name in (*ID_COLUMNS, "previous_id") if name in staging.types]
+        self._known: dict[tuple[Any, ...], tuple[int, int]] = {}  # ids of an event → an identifier, first occurred
+        self._columns = [name for name in (*ID_COLUMNS, *_MORE_IDS) if name in staging.types]
 
     def learn(self, staged: pa.Table, as_of: datetime, dirty: set[int]) -> list[int]:
         """An identifier of each event (-1: it has none); components that must be resolved anew are put into `dirty`."""
-        received = staged["received_at"].cast(pa.timestamp("us")).cast(pa.int64()).to_pylist()
+        occurred = staged["occurred_at"].cast(pa.timestamp("us")).cast(pa.int64()).to_pylist()
         keys = self._keys(staged)
-        nodes: list[int] = []
-        unknown: list[int] = []
-        for at, (key, moment) in enumerate(zip(keys, received, strict=True)):
+        unknown: dict[int, int] = {}  # place → moment
+        for at, (key, moment) in enumerate(zip(keys, occurred, strict=True)):
             known = self._known.get(key)
             if known is None or moment < known[1]:
-                unknown.append(at)
-                known = self._known[key] = (self._node(key), moment)
-            nodes.append(known[0])
+                unknown[at] = moment
+                self._known[key] = (-1, moment)
         if unknown or self._needs_all:
-            chosen = staged if self._needs_all else staged.take(pa.array(unknown))
+            chosen = staged if self._needs_all else staged.take(pa.array(list(unknown)))
             dirty |= self._people.learn(self._staging.identifiers(chosen, as_of), self._staging.links(chosen, as_of))
-        return nodes
+        for at in unknown:
+            self._known[keys[at]] = (self._node(keys[at]), self._known[keys[at]][1])
+        return [self._known[key][0] for key in keys]
 
     def learn_all(self, staged: pa.Table, as_of: datetime) -> Ints:
         """The same for a whole history: an identifier of each event."""
@@ -145,7 +154,7 @@ class Arrivals:
         with memory() as con:
             con.register("staged", staged.append_column("n", pa.array(np.arange(staged.num_rows))))
             con.execute(
-                f"create temp table together as select {columns}, min(received_at) as first_at from staged group by all"
+                f"create temp table together as select {columns}, min(occurred_at) as first_at from staged group by all"
             )
             con.execute("create temp table numbered as select *, row_number() over () - 1 as number from together")
             groups = con.execute("from numbered order by number").to_arrow_table()
@@ -173,11 +182,11 @@ class Arrivals:
         return list(zip(*(staged[name].to_pylist() for name in ("event_type", *self._columns)), strict=True))
 
     def _node(self, key: tuple[Any, ...]) -> int:
-        """One identifier of an event, all of which are put into one component."""
-        is_alias, node = key[0] == "alias", -1
+        """An identifier of an event, by which its component is found: links have put all of them into one."""
         for name, value in zip(self._columns, key[1:], strict=True):
-            kind = ID_COLUMNS.get(name) or ("anonymous_id" if is_alias else None)
+            kind = ID_COLUMNS.get(name)
             if value is not None and kind is not None:
-                other = self._people.node((kind, value))
-                node = other if node < 0 else self._people.join(node, other)
-        return node
+                node = self._people.known((kind, value))
+                if node >= 0:
+                    return node
+        return -1

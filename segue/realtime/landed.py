@@ -3,7 +3,9 @@
 import logging
 import threading
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -24,6 +26,7 @@ class Landed:
     messages: pa.Table | None
     load_id: int  # with this piece, all up to this load is handed over
     held_is_old: bool  # what `Sources.held` said is not what the warehouse says now
+    decisions: Sequence[Mapping[str, Any]] | None = None  # all about identity, when there is a new one
 
 
 class Watch:
@@ -51,10 +54,11 @@ class Watch:
         """Look once."""
         before = self._sources.load_id
         fresh, held_is_old = self._sources.fresh(), self._sources.held_is_old()
+        decisions = self._sources.decisions()
         for piece in () if fresh is None else fresh.to_batches(max_chunksize=_TOGETHER):
             self._found.append(Landed(pa.Table.from_batches([piece]), before, held_is_old=False))
-        if fresh is not None or held_is_old:
-            self._found.append(Landed(None, self._sources.load_id, held_is_old))
+        if fresh is not None or held_is_old or decisions is not None:
+            self._found.append(Landed(None, self._sources.load_id, held_is_old, decisions))
 
     @property
     def has_some(self) -> bool:

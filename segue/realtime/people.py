@@ -1,30 +1,33 @@
 """Who is who, component by component: all that a person is depends on the identifiers that are linked, directly or
-through others, so a new link concerns one component and nobody else."""
+through others, so a new link concerns one component and nobody else. A link that is the newest of its component is
+judged by itself; only one that comes late has its component judged anew."""
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 
 from segue.clock import from_warehouse, to_warehouse
-from segue.identity import resolve_as_of
-from segue.identity.graph import DEVICE_WAIT, person_id_of
+from segue.identifiers import Rules
+from segue.identity.graph import person_id_of, strength
+from segue.identity.walk import Walker
 from segue.realtime.chain import IDENTIFIER_SCHEMA
 
 Key = tuple[str, str]  # identifier_type, identifier_value
-_LinkKey = tuple[str, str, str, str, str]  # left type and value, right type and value, rule
+LinkKey = tuple[str, str, str, str, str]  # left type and value, right type and value, rule
+_Order = tuple[Any, ...]
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 — naive UTC, as in the warehouse
 _NEVER = 1 << 62
-_WAIT = DEVICE_WAIT // timedelta(microseconds=1)
+_MICROSECOND = timedelta(microseconds=1)
 _STAMP = pa.timestamp("us")
 
 
 def micros(moment: datetime) -> int:
     """Microseconds since 1970 of a naive UTC time."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 def from_micros(moment: int) -> datetime:
@@ -36,23 +39,33 @@ class People:
     """Identifiers, links, components, and the person that each identifier belongs to.
 
     A component is named by one of its identifiers, as a number; joining changes the name (`root`).
+
+    Args:
+        rules: of the project.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._wait = rules.device_wait // _MICROSECOND
+        self._walker = Walker(rules)  # its nodes have the same numbers
         self._keys: list[Key] = []
         self._number: dict[Key, int] = {}
         self._parent: list[int] = []
         self._members: dict[int, list[int]] = {}  # root → identifiers; a root alone is not listed
         # Of each identifier; microseconds.
-        self._received: list[int] = []  # _NEVER: only named so far, not known
-        self._first: list[int] = []
+        self._first: list[int] = []  # _NEVER: only named so far, not known
         self._last: list[int] = []
-        self._person: list[str | None] = []
-        self._links: dict[_LinkKey, list[int]] = {}  # first seen, last seen, first received
-        self._links_of: dict[int, list[_LinkKey]] = {}  # root → links
-        self._aliases: dict[int, list[_LinkKey]] = {}  # a user_id that an alias may mean → aliases
-        self._waiting: list[tuple[int, int]] = []  # when a device's link is judged, an identifier of it
-        self.merged: dict[str, str] = {}  # id that went → id that stayed at that moment
+        self._links: dict[LinkKey, int] = {}  # first seen
+        self._links_of: dict[int, list[LinkKey]] = {}  # root → links
+        self._pending: dict[int, list[LinkKey]] = {}  # root → links that were not judged yet
+        self._judged: dict[int, _Order] = {}  # root → the last link that was judged
+        self._stale: set[int] = set()  # roots that are to be judged anew
+        self._waiting: list[tuple[int, LinkKey]] = []  # when a device's link is judged
+        self._due: set[int] = set()
+        self._cut: frozenset[LinkKey] = frozenset()
+        self._ids: dict[int, str] = {}  # naming identifier → id
+        self._named: dict[str, int] = {}  # id → naming identifier
+        self._hashed = 0  # identifiers of which every possible id is in `_named`
         self.joined: list[tuple[int, int]] = []  # (into, gone) since the caller last looked
 
     @property
@@ -67,11 +80,15 @@ class People:
             found = self._number[key] = len(self._keys)
             self._keys.append(key)
             self._parent.append(found)
-            self._received.append(_NEVER)
             self._first.append(_NEVER)
             self._last.append(-_NEVER)
-            self._person.append(None)
+            self._walker.add(key[0], (_NEVER, *key), _NEVER)
         return found
+
+    def known(self, key: Key) -> int:
+        """The number of an identifier that has been seen; -1 when it has not."""
+        found = self._number.get(key, -1)
+        return found if found >= 0 and self._first[found] < _NEVER else -1
 
     def root(self, node: int) -> int:
         """The component that an identifier is in."""
@@ -96,9 +113,16 @@ class People:
         self._members[a] = mine
         self._members.pop(b, None)
         self._parent[b] = a
-        links = self._links_of.pop(b, None)
-        if links:
-            self._links_of.setdefault(a, []).extend(links)
+        for lists in (self._links_of, self._pending):
+            links = lists.pop(b, None)
+            if links:
+                lists.setdefault(a, []).extend(links)
+        judged = self._judged.pop(b, None)
+        if judged is not None and (a not in self._judged or judged > self._judged[a]):
+            self._judged[a] = judged
+        if b in self._stale:
+            self._stale.remove(b)
+            self._stale.add(a)
         self.joined.append((a, b))
         return a
 
@@ -110,126 +134,146 @@ class People:
         """
         changed: set[int] = set()
         for row in identifiers:
-            kind, value = row["identifier_type"], row["identifier_value"]
-            if kind is not None and value is not None:
-                self._mention((kind, value), *_times(row), changed)
+            if row["refused_reason"] is None:
+                key = (row["identifier_type"], row["identifier_value"])
+                self._mention(key, micros(row["first_seen_at"]), micros(row["last_seen_at"]), changed)
         for row in links:
             key = (row["left_type"], row["left_value"], row["right_type"], row["right_value"], row["rule"])
-            if all(part is not None for part in key[:4]):
-                self._link(key, *_times(row), changed)
+            self._link(key, micros(row["first_seen_at"]), changed)
         return changed
 
-    def _mention(self, key: Key, first: int, last: int, received: int, changed: set[int]) -> None:
+    def decide(self, decisions: Sequence[Mapping[str, Any]]) -> set[int]:
+        """What was decided by hand, all of it, oldest first (rows of identity.decisions): replaces what was before.
+
+        Returns:
+            Identifiers of the components in which somebody may be somebody else now.
+        """
+        latest: dict[LinkKey, Mapping[str, Any]] = {}
+        for row in decisions:
+            latest[row["left_type"], row["left_value"], row["right_type"], row["right_value"], row["rule"]] = row
+        cut = frozenset(key for key, row in latest.items() if row["kind"] == "split")
+        changed: set[int] = set()
+        for key in cut ^ self._cut:
+            changed.add(self.node(key[:2]))
+        self._cut = cut
+        for key, row in latest.items():
+            moment = micros(row["decided_at"])
+            if row["kind"] == "merge" and self._links.get(key) != moment:
+                self._link(key, moment, changed)
+                self._links[key] = moment
+                changed.add(self.node(key[:2]))
+        self._stale |= {self.root(node) for node in changed}
+        return changed
+
+    def _mention(self, key: Key, first: int, last: int, changed: set[int]) -> None:
         node = self.node(key)
-        if first < self._first[node]:
-            self._first[node] = first
         if last > self._last[node]:
             self._last[node] = last
-        if received < self._received[node]:
-            self._received[node] = received
+        if first < self._first[node]:
+            if self._first[node] < _NEVER or self._links_of.get(self.root(node)):
+                self._stale.add(self.root(node))
+            self._first[node] = first
+            self._walker.first[node], self._walker.age[node] = first, (first, *key)
+            self._walker.renew(node)
             changed.add(node)
 
-    def _link(self, key: _LinkKey, first: int, last: int, received: int, changed: set[int]) -> None:
+    def _link(self, key: LinkKey, first: int, changed: set[int]) -> None:
         left_type, left, right_type, right, rule = key
         known = self._links.get(key)
-        if known is None:
-            self._links[key] = [first, last, received]
-            a, b = self.node((left_type, left)), self.node((right_type, right))
-            root = self.join(a, b)
-            if rule == "alias" and left_type == "anonymous_id":
-                # It may mean a user_id of that name, now or once there is one.
-                meant = self.node(("user_id", left))
-                root = self.join(root, meant)
-                self._aliases.setdefault(meant, []).append(key)
-            self._links_of.setdefault(root, []).append(key)
-            changed.add(a)
-        else:
-            if received < known[2]:
-                changed.add(self.node((left_type, left)))
-            known[0], known[1], known[2] = min(first, known[0]), max(last, known[1]), min(received, known[2])
-        # A link is proof that both its ends exist.
-        for end in ((left_type, left), (right_type, right)):
-            self._mention(end, first, last, received, changed)
+        if known is not None and first >= known:
+            return
+        a = self.node((left_type, left))
+        changed.add(a)
+        self._links[key] = first
+        if known is not None:
+            self._stale.add(self.root(a))
+            return
+        root = self.join(a, self.node((right_type, right)))
+        self._links_of.setdefault(root, []).append(key)
+        self._pending.setdefault(root, []).append(key)
+        if rule == "alias" and left_type == "anonymous_id" and (right_type, right) != ("user_id", left):
+            # It may mean a user_id of that name, now or once there is one.
+            self._stale.add(self.join(root, self.node(("user_id", left))))
 
     def resolve(self, nodes: Iterable[int], as_of: datetime) -> list[tuple[str, str]]:
         """Find the person of each identifier of these components anew.
 
         Returns:
-            Merges that were not known before: the id that went, the id that stayed at that moment.
+            Ids that lead to another one from now on, and to which.
         """
-        rows: list[int] = []
-        links: list[tuple[str, str, str, str, str, int]] = []
         now = micros(to_warehouse(as_of))
+        self._collect_due(now)
+        gone: dict[str, None] = {}
         for root in {self.root(node) for node in nodes}:
-            members = [n for n in self._members.get(root, (root,)) if self._received[n] <= now]
-            listed = self._links_of.get(root)
-            if len(members) == 1 and not listed:
-                self._person[members[0]] = person_id_of(*self._keys[members[0]])
+            pending = sorted((self._order(key), key) for key in self._pending.pop(root, ()))
+            if root in self._stale or (pending and root in self._judged and pending[0][0] < self._judged[root]):
+                self._stale.discard(root)
+                gone |= self._judge_anew(root, now)
+            else:
+                gone |= self._judge(root, pending, now)
+        return [(person, into) for person in gone if (into := self.survivor(person)) is not None]
+
+    def _judge_anew(self, root: int, now: int) -> dict[str, None]:
+        before = dict.fromkeys(self.people_of(root))
+        members = self._members.get(root, [root])
+        self._walker.reset(members)
+        self._judged.pop(root, None)
+        keys = list(self._links_of.get(root, ()))
+        for left_type, left, right_type, right, rule in self._links_of.get(root, ()):
+            means = rule == "alias" and left_type == "anonymous_id" and (right_type, right) != ("user_id", left)
+            if means and self.known(("user_id", left)) >= 0:
+                keys.append(("user_id", left, right_type, right, rule))
+        merged = self._judge(root, sorted((self._order(key), key) for key in keys), now)
+        return before | merged
+
+    def _judge(self, root: int, links: Sequence[tuple[_Order, LinkKey]], now: int) -> dict[str, None]:
+        """Follow links in their order; ids that are nobody's any more."""
+        walker = self._walker
+        gone: dict[str, None] = {}
+        for order, key in links:
+            moment = order[0]
+            if moment > now:
+                if moment < _NEVER:
+                    heapq.heappush(self._waiting, (moment, key))
                 continue
-            rows += members
-            for key in listed or ():
-                self._take_link(key, links, now)
-        if not rows:
-            return []
-        keys = [self._keys[n] for n in rows]
-        known = pa.table(
-            {
-                "identifier_type": pa.array([k for k, _ in keys], pa.string()),
-                "identifier_value": pa.array([v for _, v in keys], pa.string()),
-                "first_received_at": pa.array([self._received[n] for n in rows], pa.int64()).cast(_STAMP),
-            }
-        )
-        columns = list(zip(*links, strict=True)) if links else [()] * 6
-        names = ("left_type", "left_value", "right_type", "right_value", "rule")
-        found = resolve_as_of(
-            known,
-            pa.table(
-                {
-                    **{name: pa.array(c, pa.string()) for name, c in zip(names, columns, strict=False)},
-                    "first_received_at": pa.array(columns[5], pa.int64()).cast(_STAMP),
-                }
-            ),
-            as_of=as_of,
-        )
-        ids: dict[str, str] = {}
-        moved: dict[str, str] = {}
-        for node, person in zip(rows, found.person_ids.to_pylist(), strict=True):
-            person = ids.setdefault(person, person)
-            before, self._person[node] = self._person[node], person
-            if before is not None and before != person:
-                moved.setdefault(before, person)
-        merges = dict(zip(found.merged_from.to_pylist(), found.merged_into.to_pylist(), strict=True))
-        # Messages that came out of order can rename a person: whoever asks for the old id shall find the new one.
-        merges |= {gone: stayed for gone, stayed in moved.items() if gone not in ids and gone not in merges}
-        news = [(gone, stayed) for gone, stayed in merges.items() if self.merged.get(gone) != stayed]
-        self.merged.update(news)
-        for person in ids.keys() & self.merged.keys():
-            del self.merged[person]
-        return news
+            if key not in self._cut:
+                device, is_weak = self._device(key)
+                verdict = walker.judge(
+                    self._number[key[:2]], self._number[key[2:4]],
+                    moment=moment, rule=key[4], device=device, is_weak=is_weak,
+                )  # fmt: skip
+                if verdict is not None and verdict[0] != "refused":
+                    name = verdict[1][0]
+                    if verdict[0] == "merged" or name in self._ids:
+                        gone[self._id(name)] = None
+            self._judged[root] = order
+        return gone
 
-    def _take_link(self, key: _LinkKey, links: list[tuple[str, str, str, str, str, int]], now: int) -> None:
+    def _order(self, key: LinkKey) -> _Order:
+        """As in `segue.identity.graph`; the first part is when the link is judged."""
         left_type, left, right_type, right, rule = key
-        received = self._links[key][2]
-        if received > now:
-            return
-        links.append((*key, received))
-        if rule == "device":
-            self._note_wait(key, received, now)
-        meant = self._number[("user_id", left)] if rule == "alias" and left_type == "anonymous_id" else None
-        if meant is not None and self._received[meant] <= now:
-            links.append(("user_id", left, right_type, right, rule, max(received, self._received[meant])))
-            first, last, _ = self._links[key]
-            self._first[meant], self._last[meant] = min(first, self._first[meant]), max(last, self._last[meant])
+        a, b = self._number[left_type, left], self._number[right_type, right]
+        first = self._links.get(key)
+        if first is None:  # an alias that means a user_id
+            first = self._links["anonymous_id", left, right_type, right, rule]
+        moment = max(first, self._first[a], self._first[b])
+        device, is_weak = self._device(key)
+        if is_weak and self._first[device] < moment < _NEVER:
+            moment += self._wait
+        low, high = strength(rule, left_type, right_type, self._rules)
+        left_age, right_age = self._walker.age[a], self._walker.age[b]
+        return moment, low, high, rule, min(left_age, right_age), max(left_age, right_age), left_age > right_age
 
-    def _note_wait(self, key: _LinkKey, received: int, now: int) -> None:
-        """A known device's link to another anonymous_id is judged later: remember when."""
-        ends = {key[0]: (key[0], key[1]), key[2]: (key[2], key[3])}
-        if ends.keys() != {"device_id", "anonymous_id"}:
-            return
-        device = self._number[ends["device_id"]]
-        known_at = max(received, self._received[device], self._received[self._number[ends["anonymous_id"]]])
-        if self._received[device] < known_at and known_at + _WAIT > now:
-            heapq.heappush(self._waiting, (known_at + _WAIT, device))
+    def _device(self, key: LinkKey) -> tuple[int, bool]:
+        """The device whose link it is, or -1; whether the other end is a browser."""
+        left_type, left, right_type, right, rule = key
+        if rule != "device":
+            return -1, False
+        if left_type == "device_id":
+            return self._number[left_type, left], right_type == "anonymous_id"
+        if right_type == "device_id":
+            return self._number[right_type, right], left_type == "anonymous_id"
+        return -1, False
 
     @property
     def next_wait(self) -> datetime | None:
@@ -238,35 +282,52 @@ class People:
 
     def due(self, as_of: datetime) -> set[int]:
         """Identifiers of components whose waiting links are due; told once."""
-        now, found = micros(to_warehouse(as_of)), set()
-        while self._waiting and self._waiting[0][0] <= now:
-            found.add(heapq.heappop(self._waiting)[1])
+        self._collect_due(micros(to_warehouse(as_of)))
+        found, self._due = self._due, set()
         return found
+
+    def _collect_due(self, now: int) -> None:
+        while self._waiting and self._waiting[0][0] <= now:
+            _, key = heapq.heappop(self._waiting)
+            node = self._number[key[:2]]
+            self._pending.setdefault(self.root(node), []).append(key)
+            self._due.add(node)
+
+    def person(self, node: int) -> str:
+        """The id of the person that an identifier belongs to."""
+        return self._id(self._walker.name(node))
+
+    def _id(self, name: int) -> str:
+        found = self._ids.get(name)
+        if found is None:
+            found = self._ids[name] = person_id_of(*self._keys[name])
+            self._named[found] = name
+        return found
+
+    def _known_members(self, root: int) -> list[int]:
+        return [node for node in self._members.get(root, (root,)) if self._first[node] < _NEVER]
 
     def people_of(self, root: int) -> list[str]:
         """Ids of the people of a component, each once."""
-        found = dict.fromkeys(self._person[n] for n in self._members.get(root, (root,)))
-        return [person for person in found if person is not None]
+        return list(dict.fromkeys(self.person(node) for node in self._known_members(root)))
 
     def identifiers_of(self, root: int) -> dict[str, list[Key]]:
         """person_id → identifiers."""
         found: dict[str, list[Key]] = {}
-        for node in self._members.get(root, (root,)):
-            person = self._person[node]
-            if person is not None:
-                found.setdefault(person, []).append(self._keys[node])
+        for node in self._known_members(root):
+            found.setdefault(self.person(node), []).append(self._keys[node])
         return found
 
     def table(self, roots: Iterable[int], as_of: datetime) -> pa.Table:
         """`identity.identifiers` of these components."""
-        nodes = [n for root in roots for n in self._members.get(root, (root,)) if self._person[n] is not None]
+        nodes = [n for root in roots for n in self._known_members(root)]
         keys = [self._keys[n] for n in nodes]
         moment = pa.scalar(to_warehouse(as_of), _STAMP)
         return pa.table(
             [
                 pa.array([kind for kind, _ in keys], pa.string()),
                 pa.array([value for _, value in keys], pa.string()),
-                pa.array([self._person[n] for n in nodes], pa.string()),
+                pa.array([self.person(n) for n in nodes], pa.string()),
                 pa.array([self._first[n] for n in nodes], pa.int64()).cast(_STAMP),
                 pa.array([self._last[n] for n in nodes], pa.int64()).cast(_STAMP),
                 pa.repeat(moment, len(nodes)),
@@ -275,17 +336,15 @@ class People:
         )
 
     def survivor(self, person: str) -> str | None:
-        """Whoever an id has become, through any number of merges; None when it has not."""
-        into = self.merged.get(person)
-        seen = {person}
-        while into is not None and into not in seen:
-            seen.add(into)
-            further = self.merged.get(into)
-            if further is None:
-                return into
-            into = further
-        return into
-
-
-def _times(row: Mapping[str, Any]) -> tuple[int, int, int]:
-    return micros(row["first_seen_at"]), micros(row["last_seen_at"]), micros(row["first_received_at"])
+        """Whoever an id has become: the person of the identifier that it was made from. None when it has not."""
+        name = self._named.get(person)
+        if name is None:
+            # An id of an earlier process: found once every identifier's own id is known.
+            for node in range(self._hashed, len(self._keys)):
+                self._named.setdefault(person_id_of(*self._keys[node]), node)
+            self._hashed = len(self._keys)
+            name = self._named.get(person)
+        if name is None or self._first[name] == _NEVER:
+            return None
+        into = self.person(name)
+        return None if into == person else into

@@ -367,6 +367,8 @@ class Service:
             if update.people or update.merged or update.gone:
                 self._apply(update, self._position)
         self._load_id = found.load_id
+        if found.decisions is not None:
+            self._apply(engine.decide(found.decisions, self._now(engine)), self._position)
         if found.held_is_old and not engine.is_passing:
             self._redefine(engine, engine.project, cause="population")
 

@@ -12,7 +12,8 @@ from segue.errors import DefinitionError
 from segue.models import Model, Project
 from segue.models.project import quote
 from segue.models.tables import TABLES
-from segue.realtime.sql import Prepared, conform, rewrite
+from segue.realtime.sql import Prepared, conform, memory, rewrite
+from segue.warehouse import Connection
 
 RAW = "raw.events"
 
@@ -46,7 +47,7 @@ class Staging:
         raw = empty_relation(project, RAW)
         self.raw_schema = raw.schema
         self.sql = rewrite(self.model.compiled_sql, {RAW: "raw_now"})
-        self._stage = Prepared(self.sql, {"raw_now": raw})
+        self._stage = Prepared(self.sql, {"raw_now": raw}, con=_with_functions(project))
         empty = self._stage.run({"raw_now": raw}, as_of=_SOME_TIME)
         self.schema = empty.schema
         self._stage.con.register("described", empty)
@@ -58,7 +59,10 @@ class Staging:
             for name in ("stg_identifiers", "stg_links")
             if name in project.by_name
         }
-        self._identity = {name: Prepared(sql, {"staged_now": empty}) for name, sql in self.identity_sql.items()}
+        self._identity = {
+            name: Prepared(sql, {"staged_now": empty}, con=_with_functions(project))
+            for name, sql in self.identity_sql.items()
+        }
 
     def identity_reads_more_than(self, columns: Collection[str]) -> bool:
         """Whether identifiers or links are made from any other column of staged events."""
@@ -81,6 +85,12 @@ class Staging:
         if name not in self._identity:
             return []
         return list(self._identity[name].run({"staged_now": staged}, as_of).to_pylist())
+
+
+def _with_functions(project: Project) -> Connection:
+    con = memory()
+    project.normaliser.register(con)
+    return con
 
 
 def empty_relation(project: Project, relation: str) -> pa.Table:

@@ -7,6 +7,7 @@ on meanwhile is found twice, and counted once, but never missed.
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -15,6 +16,7 @@ from segue.clock import from_warehouse, to_warehouse
 from segue.errors import BadInputError
 from segue.events import pending_files
 from segue.events.streams import open_stream
+from segue.identity import read_decisions
 from segue.log import Entry, Log, Position
 from segue.models import Project
 from segue.models.project import quote
@@ -48,6 +50,7 @@ class Sources:
         self._judge = judge
         self.load_id = -1  # newest load that was read from the warehouse
         self.held_digests: dict[str, str] = {}  # relation → what it said when it was read
+        self._decisions: list[dict[str, Any]] = []
 
     def held(self, relation: str) -> pa.Table | None:
         """A table of the warehouse as it is now; None when it is not there."""
@@ -78,6 +81,7 @@ class Sources:
         logged = list(self._applied_entries(applied))
         files = list(self._landed())
         with self._warehouse.read() as con:
+            project.normaliser.register(con)
             self._load(con, engine, as_of)
         log.info("%s events of history are loaded", f"{engine.history.row_count:,}")
         for payload in (*files, *logged):
@@ -108,6 +112,15 @@ class Sources:
                 "from raw.events where load_id > $1 and load_id <= $2", [self.load_id, newest]
             ).to_arrow_table()
         self.load_id = newest
+        return found
+
+    def decisions(self) -> list[dict[str, Any]] | None:
+        """Every decision about identity, when there is a new one since this was last asked; else None."""
+        with self._warehouse.read() as con:
+            found = read_decisions(con)
+        if found == self._decisions:
+            return None
+        self._decisions = found
         return found
 
     def _applied_entries(self, applied: Position) -> Iterator[bytes]:
@@ -153,7 +166,8 @@ class Sources:
             f" select {needed}, md5_number_lower(message_id) as message_hash from ({staging})"
         ).to_arrow_table()
         hashes = staged["message_hash"].combine_chunks()
-        engine.load(staged.drop(["message_hash"]), hashes, as_of)
+        self._decisions = read_decisions(con)
+        engine.load(staged.drop(["message_hash"]), hashes, as_of, decisions=self._decisions)
         later = con.execute(
             "from raw.events where load_id <= $1 and received_at > $2", [newest, to_warehouse(as_of)]
         ).to_arrow_table()

@@ -126,7 +126,7 @@ def backfill(
             project,
             source,
             until=end_of_day(wanted[-1]),
-            stitch=stitcher or _stitch,
+            stitch=stitcher or _stitch_by(project),
             targets=[*names, "person_features"],
         )
     with past:
@@ -142,10 +142,10 @@ def backfill(
     return tuple(reports)
 
 
-def _stitch(con: Connection, as_of: datetime) -> object:
+def _stitch_by(project: Project) -> Stitch:
     from segue.identity import stitch  # loads scipy
 
-    return stitch(con, as_of=as_of)
+    return lambda con, as_of: stitch(con, as_of=as_of, rules=project.rules)
 
 
 def _whole_groups(segments: Sequence[Segment], names: Collection[str] | None) -> frozenset[str]:
@@ -244,11 +244,11 @@ def _members_of(segments: Sequence[Segment]) -> str:
 
 
 def _merges(tables: Collection[str], as_of: datetime) -> str | None:
-    if "identity.merges" not in tables:
+    if "identity.aliases" not in tables:
         return None
     return (
-        "select from_person_id, into_person_id from identity.merges "
-        f"where recorded_at <= timestamp '{to_warehouse(as_of).isoformat(sep=' ')}'"
+        "select alias_id as from_person_id, person_id as into_person_id from identity.aliases "
+        f"where known_at <= timestamp '{to_warehouse(as_of).isoformat(sep=' ')}'"
     )
 
 

@@ -1,7 +1,6 @@
 """Reading people, one round trip each."""
 
 import asyncio
-import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
@@ -10,6 +9,7 @@ import orjson
 import redis
 import redis.asyncio
 
+from segue.identifiers import Normaliser
 from segue.store import keys
 from segue.store.keys import told
 from segue.store.model import Found, read_stamp
@@ -17,15 +17,15 @@ from segue.store.scripts import FIND
 from segue.store.together import Segments, Together
 
 #: What an identifier without a type is tried as, in this order; a person's id comes before.
-IDENTIFIER_TYPES = ("user_id", "email", "anonymous_id", "device_id")
+IDENTIFIER_TYPES = ("user_id", "email", "phone", "anonymous_id", "device_id", "advertising_id")
 _KEYS = [keys.SEGMENTS, keys.INDEX, keys.MERGED, keys.FEATURES, keys.IDENTIFIERS]
 _MANY = 1_000
 
 
-def identifier_keys(identifier: str) -> list[str]:
+def identifier_keys(identifier: str, normaliser: Normaliser) -> list[str]:
     """The fields of the index under which an identifier may stand: `value` of any type, or `type:value`.
 
-    An e-mail address may be given in clear; it is kept as the hash that staging makes of it.
+    An e-mail address may be given in clear; it is kept as the keyed hash that staging makes of it.
     """
     fields = [f"{kind}:{identifier}" for kind in IDENTIFIER_TYPES]
     kind, colon, value = identifier.partition(":")
@@ -33,26 +33,30 @@ def identifier_keys(identifier: str) -> list[str]:
         fields.append(identifier)
     if "@" in identifier:
         address = value if kind == "email" and colon else identifier
-        fields.append("email:" + hashlib.sha256(address.lower().encode()).hexdigest())
+        fields.append("email:" + normaliser.email(address))
     return fields
 
 
 class Reader:
     """Reads for one event loop. Many may read at once; connections are pooled."""
 
-    def __init__(self, client: "redis.asyncio.Redis") -> None:
+    def __init__(self, client: "redis.asyncio.Redis", normaliser: Normaliser) -> None:
         self.client = client
+        self._normaliser = normaliser
         self._find: Any = client.register_script(FIND)
         self._together = Together(client)
 
+    def _keys(self, identifier: str) -> list[str]:
+        return identifier_keys(identifier, self._normaliser)
+
     async def segments_of(self, identifier: str) -> Segments | None:
         """person_id and segments as JSON (segment → entered_at); None when nobody has the identifier."""
-        return await self._together.find(identifier, identifier_keys(identifier))
+        return await self._together.find(identifier, self._keys(identifier))
 
     async def person(self, identifier: str) -> Found | None:
         """All that is known of a person; None when nobody has the identifier."""
         with told():
-            found = await self._find(keys=_KEYS, args=["1", identifier, *identifier_keys(identifier)])
+            found = await self._find(keys=_KEYS, args=["1", identifier, *self._keys(identifier)])
         return Found(found[0].decode(), *found[1:]) if found else None
 
     async def segments_of_many(self, identifiers: Sequence[str]) -> list[Segments | None]:

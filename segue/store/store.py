@@ -9,6 +9,7 @@ from uuid import uuid4
 import orjson
 
 from segue.errors import StaleError
+from segue.identifiers import Normaliser, load_key
 from segue.settings import Settings
 from segue.store import keys, read
 from segue.store.keys import told
@@ -66,7 +67,7 @@ class Store:
 
     def reader(self) -> read.Reader:
         """Reads for the event loop that is running."""
-        return read.Reader(connect_async(self._settings))
+        return read.Reader(connect_async(self._settings), Normaliser(load_key(self._settings)))
 
     # Who may write.
 

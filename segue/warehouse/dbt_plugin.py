@@ -13,6 +13,7 @@ from dbt.adapters.duckdb.credentials import DuckDBCredentials
 from dbt.adapters.duckdb.plugins import BasePlugin
 
 from segue.clock import parse_as_of, system_time, to_warehouse
+from segue.identifiers import Normaliser, load_key
 from segue.scoring import register
 from segue.settings import load_settings
 from segue.warehouse.connect import Connection, Warehouse, link_extensions, prepare_catalog
@@ -42,6 +43,7 @@ class Plugin(BasePlugin):
     def configure_connection(self, conn: Connection) -> None:
         prepare_catalog(conn, self._settings)
         register(conn)
+        Normaliser(load_key(self._settings)).register(conn)
         # Held until the process ends: a dbt run is one writer. The descriptor is kept by not being closed.
         self._lock = Warehouse(self._settings).lock.acquire("dbt")
 

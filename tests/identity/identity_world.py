@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
+from segue.identifiers import Rules
 from segue.warehouse import Connection
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -75,6 +76,9 @@ def staged(messages: Iterable[Message], when_is: Callable[[int], datetime] | Non
             "first_seen_at": naive(min(seen for seen, _ in when)),
             "last_seen_at": naive(max(seen for seen, _ in when)),
             "first_received_at": naive(min(received for _, received in when)),
+            "refused_reason": None,
+            "last_load_id": max(received for _, received in when),
+            "last_received_at": naive(max(received for _, received in when)),
         }
         for (kind, value), when in times.items()
     ]
@@ -90,6 +94,8 @@ def staged(messages: Iterable[Message], when_is: Callable[[int], datetime] | Non
             "first_received_at": naive(min(received for _, received, _ in when)),
             "link_count": len(when),
             "first_message_id": min(when)[2],
+            "last_load_id": max(received for _, received, _ in when),
+            "last_received_at": naive(max(received for _, received, _ in when)),
         }
         for (a, b, rule), when in links.items()
     ]
@@ -101,6 +107,9 @@ IDENTIFIERS = pa.schema(
     [
         *[(name, _S) for name in ("identifier_type", "identifier_value")],
         *[(name, _T) for name in ("first_seen_at", "last_seen_at", "first_received_at")],
+        ("refused_reason", _S),
+        ("last_load_id", pa.int64()),
+        ("last_received_at", _T),
     ]
 )
 LINKS = pa.schema(
@@ -109,6 +118,8 @@ LINKS = pa.schema(
         *[(name, _T) for name in ("first_seen_at", "last_seen_at", "first_received_at")],
         ("link_count", pa.int64()),
         ("first_message_id", _S),
+        ("last_load_id", pa.int64()),
+        ("last_received_at", _T),
     ]
 )
 
@@ -123,72 +134,67 @@ def stage(con: Connection, messages: Sequence[Message], *, until: int | None = N
         con.unregister("arriving")
 
 
-@dataclass
-class Component:
-    """A person, plainly."""
-
-    members: set[Key]
-    since: datetime
-    name: tuple[int, datetime, Key]  # 0 if published; age of the naming identifier; that identifier
-    published: str | None
-
-
-def plainly(
-    identifiers: pa.Table, links: pa.Table, previous: dict[Key, str] | None = None, *, as_of: datetime | None = None
-):
+def plainly(identifiers: pa.Table, links: pa.Table, *, rules: Rules | None = None, as_of: datetime | None = None):
     """The rules of `segue.identity.graph.resolve`, link by link, with sets.
 
     Returns:
-        identifier → the published id or the naming identifier; merges as (from, into, link); refused links.
+        identifier → the naming identifier; merges as (from, into, link); refused links.
     """
-    previous = previous or {}
-    age = {(r["identifier_type"], r["identifier_value"]): r["first_received_at"] for r in identifiers.to_pylist()}
-    components: dict[Key, Component] = {}
-    by_id: dict[str, list[Key]] = {}
-    for key in age:
-        by_id.setdefault(previous.get(key, repr(key)), []).append(key)
-    for members in by_id.values():
-        oldest = min(members, key=lambda k: (age[k], k))
-        published = previous.get(oldest)
-        one = Component(set(members), age[oldest], (0 if published else 1, age[oldest], oldest), published)
-        components |= dict.fromkeys(members, one)
+    rules = rules or Rules()
+    seen = {(r["identifier_type"], r["identifier_value"]): r["first_seen_at"] for r in identifiers.to_pylist()}
+    people = {key: {key} for key in seen}
+    age = lambda key: (seen[key], key)  # noqa: E731
+
+    def judged(row: dict) -> tuple:
+        ends = [(row["left_type"], row["left_value"]), (row["right_type"], row["right_value"])]
+        moment = max(row["first_seen_at"], *(seen[end] for end in ends))
+        if is_weak(row) and seen[ends[0]] < moment:
+            moment += rules.device_wait
+        low, high = sorted(rules.of(kind).priority for kind, _ in ends)
+        if row["rule"] in ("merge", "alias"):
+            low, high = (-2 if row["rule"] == "merge" else -1), 0
+        return moment, low, high, row["rule"], *sorted(map(age, ends))
 
     def is_weak(row: dict) -> bool:
         return row["rule"] == "device" and row["right_type"] == "anonymous_id"
 
-    def order(row: dict) -> tuple:
-        ends = [(row["left_type"], row["left_value"]), (row["right_type"], row["right_value"])]
-        ends.sort(key=lambda k: (age[k], k))
-        rules = ["alias", "same_message", "email", "device"]
-        strength = 0 if row["rule"] == "alias" else 1 if any(kind == "user_id" for kind, _ in ends) else 2
-        known_at = max(row["first_received_at"], *(age[end] for end in ends))
-        if is_weak(row) and age[row["left_type"], row["left_value"]] < known_at:
-            known_at += timedelta(hours=1)
-        return known_at, strength, rules.index(row["rule"]), *((age[end], end) for end in ends)
+    def obstacle(a: set[Key], b: set[Key], row: dict, moment: datetime) -> str | None:
+        if len(a) + len(b) > rules.largest_person:
+            return "too_large"
+        for kind in {k for k, _ in a} & {k for k, _ in b}:
+            if row["rule"] == "alias" and row["left_type"] == row["right_type"] == kind == "user_id":
+                continue
+            rule = rules.of(kind)
+            since = datetime.min if rule.window_days is None else moment - timedelta(days=rule.window_days)
+            if sum(k == kind and seen[k, v] > since for k, v in a | b) > rule.max_per_person:
+                return "limit"
+        return None
 
-    merges, refused = [], []
-    shared = set()
-    for row in sorted(links.to_pylist(), key=order):
-        if as_of is not None and order(row)[0] > as_of.replace(tzinfo=None):
+    def only_accounts(a: set[Key], b: set[Key]) -> bool:
+        return all(any(k == "user_id" for k, _ in one) for one in (a, b))
+
+    merges, refused, refusals = [], [], dict.fromkeys(seen, 0)
+    for row in sorted(links.to_pylist(), key=judged):
+        left, right = (row["left_type"], row["left_value"]), (row["right_type"], row["right_value"])
+        moment = judged(row)[0]
+        if as_of is not None and moment > as_of.replace(tzinfo=None):
             continue
-        a, b = components[row["left_type"], row["left_value"]], components[row["right_type"], row["right_value"]]
+        a, b = people[left], people[right]
         if a is b:
             continue
         link = (row["left_value"], row["right_value"], row["rule"])
-        users = [any(kind == "user_id" for kind, _ in c.members) for c in (a, b)]
-        is_stated = row["rule"] == "alias" and row["left_type"] == row["right_type"] == "user_id"
-        if all(users) and not is_stated:
-            refused.append((*link, "different_user_ids"))
-            if row["rule"] == "device":
-                shared.add(row["left_value"])
-            continue
-        if is_weak(row) and row["left_value"] in shared:
+        if is_weak(row) and refusals[left] >= rules.shared_device_users - 1:
             refused.append((*link, "shared_device"))
             continue
-        winner, loser = sorted((a, b), key=lambda c: c.name)
-        moment = order(row)[0]
-        if all(c.published or c.since < moment for c in (a, b)):
-            merges.append((loser.published or loser.name[2], winner.published or winner.name[2], link))
-        joined = Component(a.members | b.members, min(a.since, b.since), winner.name, winner.published)
-        components |= dict.fromkeys(joined.members, joined)
-    return {key: c.published or c.name[2] for key, c in components.items()}, merges, refused
+        why = None if row["rule"] == "merge" else obstacle(a, b, row, moment)
+        if why is not None:
+            refused.append((*link, why))
+            if why == "limit" and row["rule"] == "device" and only_accounts(a, b):
+                refusals[left] += 1
+            continue
+        older, younger = sorted((min(a, key=age), min(b, key=age)), key=age)
+        if seen[older] < moment and seen[younger] < moment:
+            merges.append((younger, older, link))
+        together = a | b
+        people |= dict.fromkeys(together, together)
+    return {key: min(members, key=age) for key, members in people.items()}, merges, refused

@@ -7,6 +7,7 @@ import pyarrow as pa
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from segue.clock import to_warehouse
 from segue.models import Project
 from segue.realtime.engine import Engine
 from segue.realtime.events import Seen
@@ -29,11 +30,14 @@ def message(draw: st.DrawFn) -> dict[str, Any]:
         "number": draw(st.integers(0, 60)),  # the same number is the same message again
         "type": kind,
         "event": draw(st.sampled_from(NAMES)) if kind == "track" else None,
-        "user_id": None if user is None else f"u{user}",
+        # Of the ids, one is blocked: it belongs to nobody and joins nobody.
+        "user_id": None if user is None else draw(st.sampled_from((f"u{user}", f"u{user}", f"u{user}", "null"))),
         "anonymous_id": None if anonymous is None else f"a{anonymous}",
         "previous_id": previous,
         "device": draw(st.sampled_from((None, None, "d0", "d1"))),
-        "email": draw(st.sampled_from((None, None, None, "x@example.com"))),
+        "email": draw(st.sampled_from((None, None, None, "x@example.com", "test@example.com"))),
+        "phone": draw(st.sampled_from((None, None, None, "(201) 555-0123", "+12015550123"))),
+        "loyalty": draw(st.sampled_from((None, None, None, "card 1"))),
         "plan": draw(st.sampled_from((None, None, "gold"))),
         "consent": draw(st.sampled_from((None, None, None, False))),
         "late": draw(st.sampled_from((0, 0, 0, 1_500, 3_600_000, 26 * 3_600_000, 80 * 3_600_000))),
@@ -48,6 +52,17 @@ step = st.fixed_dictionaries(
         "restarts": st.sampled_from((False, False, False, True)),
         "splits": st.booleans(),
         "collects": st.booleans(),
+        "decision": st.sampled_from(
+            (
+                None,
+                None,
+                ("split", "anonymous_id", "a0", "user_id", "u0", "same_message"),
+                ("split", "device_id", "d0", "anonymous_id", "a1", "device"),
+                ("merge", "user_id", "u1", "user_id", "u2", "merge"),
+                ("split", "user_id", "u1", "user_id", "u2", "merge"),
+                ("merge", "anonymous_id", "a2", "anonymous_id", "a3", "merge"),
+            )
+        ),
     }
 )
 
@@ -58,6 +73,8 @@ def _raw(step_number: int, moment: Any, made: list[dict[str, Any]]) -> Any:
         # Some were received a moment before the batch, out of order, some at the very same instant.
         received = moment - timedelta(milliseconds=(m["number"] * 37) % 900 if m["number"] % 3 else 0)
         context: dict[str, Any] = {"device": {"id": m["device"]}} if m["device"] else {}
+        if m["loyalty"]:
+            context["externalIds"] = [{"type": "Loyalty", "id": m["loyalty"], "encoding": "none"}]
         if m["consent"] is not None:
             context["consent"] = {"categoryPreferences": {"analytics": m["consent"]}}
         rows.append(
@@ -70,7 +87,7 @@ def _raw(step_number: int, moment: Any, made: list[dict[str, Any]]) -> Any:
                 "previous_id": m["previous_id"],
                 "timestamp": received - timedelta(milliseconds=m["late"]),
                 "received_at": received,
-                "traits": {"email": m["email"]} if m["email"] else {},
+                "traits": {name: m[name] for name in ("email", "phone") if m[name]},
                 "properties": {"plan": m["plan"]} if m["plan"] else {},
                 "context": context,
                 "load_id": step_number * 100 + at + 1,
@@ -96,12 +113,17 @@ def check_parity(project: Project, steps: list[dict[str, Any]]) -> None:
     everything = pa.concat_tables(tables)
     truth = Truth(project, everything, until=moment + timedelta(days=1))
     engine, store = Engine(project, horizon_seconds=HORIZON), Remembered()
+    decisions: list[dict[str, Any]] = []
     try:
         for number, (one, moment) in enumerate(zip(steps, moments, strict=True)):
             pass_time(engine, store, moment - timedelta(seconds=1))
+            if one["decision"]:
+                decisions.append(_decision(number, moment - timedelta(seconds=1), one["decision"]))
+                truth.decide(decisions)
+                store.apply(engine.decide(decisions, moment - timedelta(seconds=1)))
             if one["restarts"]:
                 engine = _restarted(
-                    project, pa.concat_tables(tables[:number] or [tables[0].slice(0, 0)]), store, moment
+                    project, pa.concat_tables(tables[:number] or [tables[0].slice(0, 0)]), store, moment, decisions
                 )
             raw = tables[number]
             parts = [raw.slice(0, 2), raw.slice(1)] if one["splits"] else [raw]  # the second again: a duplicate
@@ -127,10 +149,23 @@ def check_parity(project: Project, steps: list[dict[str, Any]]) -> None:
         truth.close()
 
 
-def _restarted(project: Project, raw: Any, store: Remembered, moment: Any) -> Engine:
+def _decision(number: int, moment: Any, said: tuple[str, ...]) -> dict[str, Any]:
+    names = ("kind", "left_type", "left_value", "right_type", "right_value", "rule")
+    return dict(zip(names, said, strict=True)) | {
+        "decision_id": f"d{number}",
+        "decided_at": to_warehouse(moment),
+        "decided_by": "somebody",
+        "person_id": "",
+        "note": "",
+    }
+
+
+def _restarted(
+    project: Project, raw: Any, store: Remembered, moment: Any, decisions: list[dict[str, Any]]
+) -> Engine:
     """A new engine with the history of an old one, duplicates and all, and what the store remembers."""
     engine = Engine(project, horizon_seconds=HORIZON)
     known = Seen().new(raw)
-    engine.load(engine.staging.stage(known, moment), known["message_hash"].combine_chunks(), moment)
+    engine.load(engine.staging.stage(known, moment), known["message_hash"].combine_chunks(), moment, decisions=decisions)
     engine.restore(store.people.items())
     return engine

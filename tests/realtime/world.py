@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from segue.clock import to_warehouse
+from segue.identity import ensure_tables as ensure_identity
 from segue.identity import stitch
 from segue.models import Evaluator, Project
 from segue.models.check import empty_lake
@@ -55,7 +56,8 @@ class Truth:
             "create table raw.events as from arriving"
             " qualify row_number() over (partition by message_id order by received_at, load_id) = 1"
         )
-        self._evaluator = Evaluator(project, lake, until=until, stitch=_stitch)
+        self._decisions: list[dict[str, Any]] = []
+        self._evaluator = Evaluator(project, lake, until=until, stitch=self._stitch)
         self._ledger = empty_lake()
         ensure_tables(self._ledger)
 
@@ -74,7 +76,7 @@ class Truth:
         self._ledger.register("members_now", found.con.execute(union).to_arrow_table())
         self._ledger.register(
             "merges_now",
-            found.con.execute("select from_person_id, into_person_id from identity.merges").to_arrow_table(),
+            found.con.execute("select alias_id as from_person_id, person_id as into_person_id from identity.aliases").to_arrow_table(),
         )
         record(self._ledger, as_of=as_of, segments=segments, members="from members_now", merges="from merges_now")
         served = {s.name for s in segments if s.realtime}
@@ -86,14 +88,22 @@ class Truth:
                 members.setdefault(person, []).append(segment)
         return {person: tuple(sorted(names)) for person, names in members.items()}
 
+    def decide(self, decisions: Sequence[Mapping[str, Any]]) -> None:
+        """All that was decided by hand; what is later than a time does not count then."""
+        self._decisions = [dict(row) for row in decisions]
+
+    def _stitch(self, con: Connection, as_of: datetime) -> object:
+        ensure_identity(con)
+        if self._decisions:
+            con.register("decided_before", pa.Table.from_pylist(self._decisions))
+            con.execute("insert into identity.decisions by name from decided_before")
+            con.unregister("decided_before")
+        return stitch(con, as_of=as_of, rules=self._project.rules)
+
     def transitions(self, served: set[str]) -> set[tuple[str, str, str, str]]:
         """id, person, segment, change of everything recorded."""
         rows = self._ledger.execute("select transition_id, person_id, segment, change from segments.transitions")
         return {row for row in rows.fetchall() if row[2] in served}
-
-
-def _stitch(con: Connection, as_of: datetime) -> object:
-    return stitch(con, as_of=as_of)
 
 
 class Remembered:

@@ -65,12 +65,12 @@ def stitch_aliases() -> Callable[[Connection, datetime], None]:
     """A stand-in for identity: a user_id is a person, until an alias says that it is another one."""
 
     def stitch(con: Connection, as_of: datetime) -> None:
-        for table in ("identity.identifiers", "identity.merges"):
+        for table in ("identity.identifiers", "identity.aliases"):
             con.execute(f"drop table if exists {table}")
             create_empty(con, table, TABLES[table])
         con.execute(
             """
-            insert into identity.merges (from_person_id, into_person_id, recorded_at)
+            insert into identity.aliases (alias_id, person_id, known_at)
             select distinct previous_id, user_id, $1::timestamp from raw.events
             where previous_id is not null and received_at <= $1::timestamp
             """,
@@ -79,9 +79,9 @@ def stitch_aliases() -> Callable[[Connection, datetime], None]:
         con.execute(
             """
             insert into identity.identifiers (identifier_type, identifier_value, person_id)
-            select distinct 'user_id', e.user_id, coalesce(m.into_person_id, e.user_id)
+            select distinct 'user_id', e.user_id, coalesce(a.person_id, e.user_id)
             from raw.events e
-            left join identity.merges m on m.from_person_id = e.user_id
+            left join identity.aliases a on a.alias_id = e.user_id
             where e.received_at <= $1::timestamp
             """,
             [to_warehouse(as_of)],

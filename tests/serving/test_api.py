@@ -1,6 +1,5 @@
 """What the API promises to applications."""
 
-import hashlib
 import json
 import threading
 import time
@@ -9,6 +8,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from segue.identifiers import Normaliser, load_key
 from segue.clock import system_time
 from segue.collector import READ, create_key, revoke_key
 from segue.serving.limits import RateLimit
@@ -29,7 +29,7 @@ def test_a_person_is_found_by_any_identifier(client: httpx.Client, identifier: s
 
 
 def test_an_email_address_may_be_given_in_clear(api: Served, client: httpx.Client) -> None:
-    hashed = hashlib.sha256(b"eve@shop.example").hexdigest()
+    hashed = Normaliser(load_key(api.settings)).email("eve@shop.example")
     api.apply(state("p_3", (), (("email", hashed),)))
     for given in ("Eve@shop.example", "email:eve@shop.example", f"email:{hashed}"):
         assert client.get(f"/v1/people/{quote(given)}/segments").json()["personId"] == "p_3"

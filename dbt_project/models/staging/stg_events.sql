@@ -4,6 +4,8 @@
 {%- set paths = {
     'context': {
         'device_id': 'device.id',
+        'advertising_id': 'device.advertisingId',
+        'external_ids': 'externalIds',
         'device_type': 'device.type',
         'os_name': 'os.name',
         'library_name': 'library.name',
@@ -12,8 +14,9 @@
         'location_country': 'location.country',
         'context_path': 'page.path',
         'context_email': 'traits.email',
+        'context_phone': 'traits.phone',
     },
-    'traits': {'traits_email': 'email', 'traits_country': 'country'},
+    'traits': {'traits_email': 'email', 'traits_phone': 'phone', 'traits_country': 'country'},
     'properties': {'properties_path': 'path', 'category': 'category', 'revenue': 'revenue'},
 } %}
 
@@ -54,7 +57,11 @@ select
     nullif(trim(previous_id), '') as previous_id,
     nullif(trim(group_id), '') as group_id,
     device_id,
-    {{ sha256_hex('lower(coalesce(traits_email, context_email))') }} as email_hash,
+    advertising_id,
+    {{ email_key('coalesce(traits_email, context_email)') }} as email_hash,
+    {{ phone_number('coalesce(traits_phone, context_phone)', 'coalesce(location_country, traits_country)') }} as phone,
+    -- A list of {type, id}, as text; stg_identifiers and stg_links take it apart.
+    external_ids,
     case
         when lower(library_name) like '%analytics.js%' or lower(library_name) like '%javascript%' then 'web'
         when lower(device_type) in ('ios', 'android') then lower(device_type)

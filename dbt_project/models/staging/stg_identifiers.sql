@@ -12,36 +12,27 @@ with events as (
     {{ unread(ref('stg_events'), mark) }}
 ),
 
+sent as (
+    {{ mentions_of('events') }}
+),
+
 mentions as (
-    select 'user_id' as identifier_type, user_id as identifier_value, occurred_at, received_at, load_id
-    from events
-    union all
-    select 'anonymous_id', anonymous_id, occurred_at, received_at, load_id
-    from events
-    union all
-    select 'device_id', device_id, occurred_at, received_at, load_id
-    from events
-    union all
-    select 'email', email_hash, occurred_at, received_at, load_id
-    from events
-    union all
-    select 'anonymous_id', previous_id, occurred_at, received_at, load_id
-    from events
-    where event_type = 'alias'
+    select *, {{ refusal('identifier_type', 'identifier_value') }} as refused_reason
+    from sent
 ),
 
 fresh as (
     select
         identifier_type,
-        identifier_value,
+        {{ kept_value() }} as identifier_value,
+        {{ refused_if_all('refused_reason') }} as refused_reason,
         min(occurred_at) as first_seen_at,
         max(occurred_at) as last_seen_at,
         min(received_at) as first_received_at,
         max(received_at) as last_received_at,
         max(load_id) as last_load_id
     from mentions
-    where identifier_value is not null
-    group by identifier_type, identifier_value
+    group by identifier_type, {{ kept_value() }}
 ),
 
 {% if mark -%}
@@ -66,6 +57,7 @@ all_seen as (select * from fresh)
 select
     identifier_type,
     identifier_value,
+    {{ refused_if_all('refused_reason') }} as refused_reason,
     min(first_seen_at) as first_seen_at,
     max(last_seen_at) as last_seen_at,
     min(first_received_at) as first_received_at,

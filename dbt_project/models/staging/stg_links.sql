@@ -12,38 +12,62 @@ with events as (
     {{ unread(ref('stg_events'), mark) }}
 ),
 
+usable as (
+    select
+        message_id, event_type, occurred_at, received_at, load_id,
+        {{ usable('user_id', 'user_id') }} as account,
+        {{ usable('anonymous_id', 'anonymous_id') }} as browser,
+        {{ usable('device_id', 'device_id') }} as device,
+        {{ usable('advertising_id', 'advertising_id') }} as advertising_id,
+        {{ usable('email', 'email_hash') }} as email,
+        {{ usable('phone', 'phone') }} as phone,
+        {{ usable('anonymous_id', 'previous_id') }} as previous_id,
+        external_ids
+    from events
+),
+
+-- All other identifiers hang on the account, else on the browser, else on the device.
+anchored as (
+    select
+        *,
+        case
+            when account is not null then 'user_id'
+            when browser is not null then 'anonymous_id'
+            else 'device_id'
+        end as anchor_type,
+        coalesce(account, browser, device) as anchor
+    from usable
+),
+
 pairs as (
     select
         'anonymous_id' as left_type,
-        anonymous_id as left_value,
+        browser as left_value,
         'user_id' as right_type,
-        user_id as right_value,
+        account as right_value,
         'same_message' as rule,
         message_id, occurred_at, received_at, load_id
-    from events
+    from anchored
+    union all
+    select 'device_id', device, 'user_id', account, 'device', message_id, occurred_at, received_at, load_id
+    from anchored
+    union all
+    select 'device_id', device, 'anonymous_id', browser, 'device', message_id, occurred_at, received_at, load_id
+    from anchored
+    {%- for type in ('email', 'phone', 'advertising_id') %}
+    union all
+    select '{{ type }}', {{ type }}, anchor_type, anchor, '{{ type }}', message_id, occurred_at, received_at, load_id
+    from anchored
+    {%- endfor %}
     union all
     select
-        'device_id', device_id, 'user_id', user_id, 'device',
+        external_type, external_value, anchor_type, anchor, 'external_id',
         message_id, occurred_at, received_at, load_id
-    from events
+    from ({{ external_ids_of('anchored', 'anchor_type, anchor, message_id, occurred_at, received_at, load_id') }}) as sent
+    where {{ refusal('external_type', 'external_value') }} is null
     union all
-    select
-        'device_id', device_id, 'anonymous_id', anonymous_id, 'device',
-        message_id, occurred_at, received_at, load_id
-    from events
-    union all
-    -- An address belongs to the account it was given for; without an account, to the browser.
-    select
-        'email', email_hash,
-        case when user_id is not null then 'user_id' else 'anonymous_id' end,
-        coalesce(user_id, anonymous_id), 'email',
-        message_id, occurred_at, received_at, load_id
-    from events
-    union all
-    select
-        'anonymous_id', previous_id, 'user_id', user_id, 'alias',
-        message_id, occurred_at, received_at, load_id
-    from events
+    select 'anonymous_id', previous_id, 'user_id', account, 'alias', message_id, occurred_at, received_at, load_id
+    from anchored
     where event_type = 'alias'
 ),
 
@@ -55,7 +79,10 @@ ranked as (
             order by occurred_at, message_id
         ) as position
     from pairs
-    where left_value is not null and right_value is not null
+    where
+        left_value is not null
+        and right_value is not null
+        and not (left_type = right_type and left_value = right_value)
 ),
 
 fresh as (

@@ -1,0 +1,40 @@
+-- What a browser is like, for the probabilistic part of identity: one row per anonymous_id, from messages whose
+-- consent to analytics was given in words. A field of any other message is not read.
+-- segue/identity/probable.py says how the columns are compared; leave one out, and it is not.
+with consented as (
+    select
+        nullif(trim(anonymous_id), '') as anonymous_id,
+        json_extract_string(
+            context,
+            [
+                '$.device.model',
+                '$.os.version',
+                '$.timezone',
+                '$.locale',
+                '$.ip',
+                '$.location.city',
+                '$.location.country'
+            ]
+        ) as texts,
+        extract(hour from timestamp) as hour
+    from raw.events
+    where
+        received_at <= getvariable('as_of')
+        and lower(json_extract_string(context, '$.consent.categoryPreferences.analytics')) = 'true'
+)
+
+select
+    anonymous_id,
+    mode(concat_ws(' ', texts[1], texts[2])) as model,
+    mode(texts[3]) as timezone,
+    mode(texts[4]) as locale,
+    -- Coarse: the last number of the address is left out.
+    list(distinct regexp_replace(texts[5], '[.:][^.:]*$', '') order by regexp_replace(texts[5], '[.:][^.:]*$', ''))
+        filter (texts[5] is not null) as networks,
+    mode(coalesce(texts[6], texts[7])) as place,
+    -- The mean direction of the hours on the clock's face, so that 23 and 1 are near each other.
+    cast((atan2(avg(sin(hour * pi() / 12)), avg(cos(hour * pi() / 12))) * 12 / pi() + 24) % 24 as integer) as hour,
+    count(*) as event_count
+from consented
+where anonymous_id is not null
+group by anonymous_id
