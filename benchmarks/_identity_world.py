@@ -14,11 +14,20 @@ import pyarrow as pa
 START = datetime(2026, 1, 1)
 DAYS = 90
 
-_ZONES = ("America/New_York", "America/Chicago", "America/Los_Angeles", "Europe/London", "Europe/Berlin", "Europe/Paris")
+_ZONES = (
+    "America/New_York",
+    "America/Chicago",
+    "America/Los_Angeles",
+    "Europe/London",
+    "Europe/Berlin",
+    "Europe/Paris",
+)
 _LOCALES = (("en-US", "es-US"), ("en-US", "es-US"), ("en-US", "es-US"), ("en-GB",), ("de-DE", "tr-TR"), ("fr-FR",))
 #: A browser tells its version, its screen and its system; a telephone its model. Some are far more common than others.
 _PHONES = tuple((f"phone-{n}", "iOS" if n % 2 else "Android") for n in range(150))
-_COMPUTERS = tuple((f"browser-{n % 40} {1200 + 80 * (n // 40)}", ("Windows", "macOS", "Linux")[n % 3]) for n in range(400))
+_COMPUTERS = tuple(
+    (f"browser-{n % 40} {1200 + 80 * (n // 40)}", ("Windows", "macOS", "Linux")[n % 3]) for n in range(400)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +47,9 @@ def visits(people: int, *, seed: int) -> Visits:
     # A network of 256 addresses has a few homes in it.
     networks = rng.permutation(home.max() + 1) * 2 // 3
     members = np.bincount(home)
-    shared = {h: int(rng.integers(len(_COMPUTERS))) for h in np.flatnonzero(members > 1).tolist() if rng.random() < 0.35}
+    shared = {
+        h: int(rng.integers(len(_COMPUTERS))) for h in np.flatnonzero(members > 1).tolist() if rng.random() < 0.35
+    }
     rows: list[tuple] = []
     address = {p: f"address-{p}" for p in range(people)}
     for old, new in rng.choice(people, (people // 200, 2), replace=False).tolist():
@@ -56,7 +67,9 @@ def visits(people: int, *, seed: int) -> Visits:
             day = int(rng.integers(begin, DAYS))
             hour = (rng.normal(peak, spread)) % 24
             kind, index, signs_in, (model, system) = devices[_used(rng.random(), len(devices))]
-            network = _network(rng.random(), f"net-{networks[home[p]]}", work, kind, index, f"mobile-{zone}-{number % 4}")
+            network = _network(
+                rng.random(), f"net-{networks[home[p]]}", work, kind, index, f"mobile-{zone}-{number % 4}"
+            )
             is_in = has_account and rng.random() < signs_in
             owner = f"home{home[p]}" if kind == "shared" else f"p{p}"
             epoch = _cookie_epoch(owner, index, kind, day, seed)
@@ -74,7 +87,20 @@ def visits(people: int, *, seed: int) -> Visits:
                  model, system, _ZONES[zone], locale, network, int(hour), f"p{p}")
             )  # fmt: skip
     rows.sort(key=lambda row: (row[0], row[1]))
-    names = ("minute", "anonymous_id", "device_id", "user_id", "email", "model", "os", "timezone", "locale", "network", "hour", "person")
+    names = (
+        "minute",
+        "anonymous_id",
+        "device_id",
+        "user_id",
+        "email",
+        "model",
+        "os",
+        "timezone",
+        "locale",
+        "network",
+        "hour",
+        "person",
+    )
     table = pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
     owners: dict[tuple[str, str], set[str]] = {}
     for kind in ("anonymous_id", "device_id", "user_id", "email"):
@@ -106,7 +132,13 @@ def staged(table: pa.Table) -> tuple[pa.Table, pa.Table]:
     stamp = pa.timestamp("us")
     when = lambda minutes: pa.array([START + timedelta(minutes=min(m)) for m in minutes], stamp)  # noqa: E731
     identifiers = {"identifier_type": [k for k, _ in seen], "identifier_value": [v for _, v in seen]}
-    ends = dict(zip(("left_type", "left_value", "right_type", "right_value", "rule"), map(list, zip(*links, strict=True)), strict=True))
+    ends = dict(
+        zip(
+            ("left_type", "left_value", "right_type", "right_value", "rule"),
+            map(list, zip(*links, strict=True)),
+            strict=True,
+        )
+    )
     return (
         pa.table(identifiers | {"first_seen_at": when(seen.values())}),
         pa.table(ends | {"first_seen_at": when(links.values())}),

@@ -39,7 +39,11 @@ def main(folder: Path) -> None:
         found = classifier.fit_predict(vectors, known) if is_supervised else classifier.fit_predict(vectors)
         right = len(found.intersection(truth))
         precision, recall = right / max(1, len(found)), right / len(truth)
-        results[name] = {"precision": precision, "recall": recall, "f1": 2 * precision * recall / max(1e-9, precision + recall)}
+        results[name] = {
+            "precision": precision,
+            "recall": recall,
+            "f1": 2 * precision * recall / max(1e-9, precision + recall),
+        }
     (folder / "results.json").write_text(json.dumps(results))
 
 

@@ -15,19 +15,17 @@ shows correctness, not strength.
 import argparse
 import json
 import logging
-import math
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from benchmarks._identity_world import Visits, staged, visits
 from benchmarks._report import report
@@ -49,7 +47,9 @@ def main() -> None:
     began = time.perf_counter()
     world = visits(options.people or (2500 if options.quick else 12000), seed=options.seed)
     identifiers, links = staged(world.table)
-    print(f"{world.table.num_rows:,} visits, {identifiers.num_rows:,} identifiers, {links.num_rows:,} links", flush=True)
+    print(
+        f"{world.table.num_rows:,} visits, {identifiers.num_rows:,} identifiers, {links.num_rows:,} links", flush=True
+    )
     resolved = resolve(identifiers, links)
     keys = _keys(identifiers, "identifier")
     found = dict(zip(keys, resolved.person_ids.to_pylist(), strict=True))
@@ -200,7 +200,9 @@ def _febrl() -> dict[str, float]:
     uv = Path(sys.executable).parent / "uv"
     if not (_ENVIRONMENT / "ready").exists():
         subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, _ENVIRONMENT], check=True)
-        subprocess.run([uv, "pip", "install", "--quiet", "--python", python, "recordlinkage==0.16", "pandas<3"], check=True)
+        subprocess.run(
+            [uv, "pip", "install", "--quiet", "--python", python, "recordlinkage==0.16", "pandas<3"], check=True
+        )
         (_ENVIRONMENT / "ready").touch()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -217,7 +219,12 @@ def _splink_febrl(folder: Path) -> float:
     from splink import DuckDBAPI, Linker, SettingsCreator, block_on
 
     con = duckdb.connect(":memory:")
-    tables = [con.execute(f"select * replace (trim(soc_sec_id) as soc_sec_id) from read_csv('{folder / side}.csv', all_varchar = true)").to_arrow_table() for side in "ab"]
+    tables = [
+        con.execute(
+            f"select * replace (trim(soc_sec_id) as soc_sec_id) from read_csv('{folder / side}.csv', all_varchar = true)"
+        ).to_arrow_table()
+        for side in "ab"
+    ]
     api = DuckDBAPI(con)
     frames = [api.register(t, dataset_display_name=side) for side, t in zip("ab", tables, strict=True)]
     text = lambda name: cl.JaroWinklerAtThresholds(name, [0.92, 0.8]).configure(term_frequency_adjustments=True)  # noqa: E731
@@ -239,7 +246,9 @@ def _splink_febrl(folder: Path) -> float:
         linker.training.estimate_parameters_using_expectation_maximisation(rule, record_sample_proportion=1.0)
     found = linker.inference.predict(threshold_match_probability=0.5).as_duckdbpyrelation()
     pairs = found.project("rec_id_l, rec_id_r").fetchall()
-    truth = {frozenset(pair) for pair in con.execute(f"from read_csv('{folder}/truth.csv', all_varchar = true)").fetchall()}
+    truth = {
+        frozenset(pair) for pair in con.execute(f"from read_csv('{folder}/truth.csv', all_varchar = true)").fetchall()
+    }
     con.close()
     right = sum(frozenset(pair) in truth for pair in pairs)
     precision, recall = right / max(1, len(pairs)), right / len(truth)

@@ -194,7 +194,10 @@ def _tables(count: int, rules: Rules) -> tuple[float, float]:
         elapsed, found = _timed(lambda as_of=as_of: stitch(con, as_of=as_of, rules=rules))
         con.execute("commit")
         seconds.append(elapsed)
-        print(f"  tables: {found.judged_count:,} links judged, {found.written_count:,} rows written, {elapsed:.2f} s", flush=True)
+        print(
+            f"  tables: {found.judged_count:,} links judged, {found.written_count:,} rows written, {elapsed:.2f} s",
+            flush=True,
+        )
     con.close()
     return seconds[0], seconds[1]
 
@@ -205,7 +208,9 @@ def _lookup() -> float:
     rows = []
     for n in range(100_000):
         seen = {"first_seen_at": datetime(2026, 1, 1), "last_seen_at": datetime(2026, 1, 1), "refused_reason": None}
-        rows += [{"identifier_type": kind, "identifier_value": f"{kind}{n}"} | seen for kind in ("user_id", "anonymous_id")]
+        rows += [
+            {"identifier_type": kind, "identifier_value": f"{kind}{n}"} | seen for kind in ("user_id", "anonymous_id")
+        ]
     links = [
         {"left_type": "anonymous_id", "left_value": f"anonymous_id{n}", "right_type": "user_id",
          "right_value": f"user_id{n}", "rule": "same_message", "first_seen_at": datetime(2026, 1, 1)}

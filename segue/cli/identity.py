@@ -74,7 +74,9 @@ def show(identifier: PersonArgument) -> None:
 
 
 @app.command()
-def explain(one: PersonArgument, other: Annotated[str, typer.Argument(help="The other one.")], as_of: AsOf = None) -> None:
+def explain(
+    one: PersonArgument, other: Annotated[str, typer.Argument(help="The other one.")], as_of: AsOf = None
+) -> None:
     """Which links join two identifiers, one after another; or which refused links keep them apart."""
     from rich.markup import escape
 
@@ -123,7 +125,10 @@ def split(
 
 @app.command()
 def merge(
-    one: PersonArgument, other: Annotated[str, typer.Argument(help="The other one.")], dry_run: DryRun = False, note: Note = ""
+    one: PersonArgument,
+    other: Annotated[str, typer.Argument(help="The other one.")],
+    dry_run: DryRun = False,
+    note: Note = "",
 ) -> None:
     """Declare two people one, whatever the guards say; the older id stays."""
     from segue.identity import plan_merge

@@ -73,7 +73,11 @@ def load_rules(project: Path) -> Rules:
         raise _wrong("identity", said, "a mapping")
     known = {*_WORLD, "device_wait_minutes", "types", "blocked"}
     _no_others("identity", said, known)
-    values: dict[str, Any] = {name: _checked(f"identity.{name}", said[name], kind, least=2 if name == "shared_device_users" else 1) for name, kind in _WORLD.items() if name in said}
+    values: dict[str, Any] = {
+        name: _checked(f"identity.{name}", said[name], kind, least=2 if name == "shared_device_users" else 1)
+        for name, kind in _WORLD.items()
+        if name in said
+    }
     if "device_wait_minutes" in said:
         minutes = _checked("identity.device_wait_minutes", said["device_wait_minutes"], int, least=0)
         values["device_wait"] = timedelta(minutes=minutes)
@@ -88,7 +92,9 @@ def _type_rule(name: str, said: Any, everywhere: tuple[str, ...]) -> TypeRule:
     if not isinstance(said, Mapping):
         raise _wrong(where, said, "a mapping")
     _no_others(where, said, {*_TYPE, "window_days", "blocked"})
-    values: dict[str, Any] = {key: _checked(f"{where}.{key}", said[key], kind) for key, kind in _TYPE.items() if key in said}
+    values: dict[str, Any] = {
+        key: _checked(f"{where}.{key}", said[key], kind) for key, kind in _TYPE.items() if key in said
+    }
     if said.get("window_days") is not None:
         values["window_days"] = _checked(f"{where}.window_days", said["window_days"], int)
     own = _patterns(f"{where}.blocked", said.get("blocked", []))

@@ -1,6 +1,6 @@
 """What people decide about people: a split or a merge by hand, looked at before it is done, and kept for ever."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -150,6 +150,22 @@ def read_decisions(con: Connection) -> list[dict[str, Any]]:
     return [dict(zip(_COLUMNS.split(", "), row, strict=True)) for row in rows]
 
 
+def stitcher(rules: Rules, decisions: Sequence[Mapping[str, Any]]) -> Callable[[Connection, datetime], StitchReport]:
+    """Stitching in a database that has staged events only: what was decided by hand is brought along."""
+    rows = pa.Table.from_pylist([dict(row) for row in decisions]) if decisions else None
+
+    def run(con: Connection, as_of: datetime) -> StitchReport:
+        ensure_tables(con)
+        if rows is not None:
+            con.register("decided_before", rows)
+            con.execute("delete from identity.decisions")
+            con.execute("insert into identity.decisions by name from decided_before")
+            con.unregister("decided_before")
+        return stitch(con, as_of=as_of, rules=rules)
+
+    return run
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One link of a path, from one identifier to the next."""
@@ -162,7 +178,13 @@ class Step:
 
 
 def explain(
-    con: Connection, one: str, other: str, *, as_of: datetime, rules: Rules | None = None, normaliser: Normaliser | None = None
+    con: Connection,
+    one: str,
+    other: str,
+    *,
+    as_of: datetime,
+    rules: Rules | None = None,
+    normaliser: Normaliser | None = None,
 ) -> tuple[Person, Person, Key, tuple[Step, ...]]:
     """The shortest path of links that joins two identifiers: people, where it starts, steps.
 
@@ -266,9 +288,7 @@ class _World:
         own = [(i.identifier_type, i.identifier_value) for i in person.identifiers]
         return next((key for key in own if key[1] in values), self.names[person.person_id])
 
-    def path(
-        self, start: Key, end: Key, *, with_refused: bool, without: Sequence[Edge] = ()
-    ) -> list[Step]:
+    def path(self, start: Key, end: Key, *, with_refused: bool, without: Sequence[Edge] = ()) -> list[Step]:
         """The shortest one; the earliest links first where several are as short."""
         found = self._resolve(without) if without else self._now
         refused = dict(zip(found.refused.tolist(), found.reasons, strict=True))

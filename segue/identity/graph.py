@@ -184,7 +184,9 @@ def join(
     count, a, b = len(nodes.first), links.a, links.b
     label = _components(count, a, b)
     component = label[a]
-    contested = _contested(nodes, label, rules) | (np.bincount(component, minlength=int(label.max(initial=-1)) + 1) > _LONG)
+    contested = _contested(nodes, label, rules) | (
+        np.bincount(component, minlength=int(label.max(initial=-1)) + 1) > _LONG
+    )
     is_walked = contested[component]
     merges = _march(nodes.first, links, np.flatnonzero(~is_walked), component)
     walked = np.flatnonzero(is_walked)
@@ -193,7 +195,9 @@ def join(
     touched, local = np.unique(np.concatenate([a[walked], b[walked]]), return_inverse=True)
     half = len(walked)
     walker = Walker(rules)
-    for place, kind, first in zip(touched.tolist(), nodes.kind[touched].tolist(), nodes.first[touched].tolist(), strict=True):
+    for place, kind, first in zip(
+        touched.tolist(), nodes.kind[touched].tolist(), nodes.first[touched].tolist(), strict=True
+    ):
         walker.add(nodes.kinds[kind], place, first)
     refused: list[tuple[int, str, str]] = []
     rows = zip(

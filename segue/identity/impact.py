@@ -3,13 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
 
 import pyarrow as pa
 
-from segue.identity.decisions import Plan, read_decisions
-from segue.identity.stitch import stitch
-from segue.identity.tables import ensure_tables
+from segue.identity.decisions import Plan, read_decisions, stitcher
 from segue.models import Evaluator, Project
 from segue.warehouse import Connection
 
@@ -41,19 +38,14 @@ def impact(con: Connection, project: Project, plan: Plan, *, as_of: datetime) ->
     concerned = " or ".join(
         f"{column} in (select value from keys_concerned where kind = '{kind}')" for column, kind in columns.items()
     )
-    events = f"select * from raw.events where message_id in (select message_id from staging.stg_events where {concerned})"
+    events = (
+        f"select * from raw.events where message_id in (select message_id from staging.stg_events where {concerned})"
+    )
     answers = []
     for rows in (decisions, would_be):
-
-        def judged(inner: Connection, moment: datetime, rows: list[dict[str, Any]] = rows) -> object:
-            ensure_tables(inner)
-            if rows:
-                inner.register("decided_before", pa.Table.from_pylist(rows))
-                inner.execute("insert into identity.decisions by name from decided_before")
-                inner.unregister("decided_before")
-            return stitch(inner, as_of=moment, rules=project.rules)
-
-        with Evaluator(project, con, until=as_of, stitch=judged, targets=targets, events=events) as evaluator:
+        with Evaluator(
+            project, con, until=as_of, stitch=stitcher(project.rules, rows), targets=targets, events=events
+        ) as evaluator:
             found = evaluator.at(as_of)
             members = {
                 (person, name)

@@ -9,7 +9,6 @@ from segue.identifiers import TYPES, Normaliser
 from segue.warehouse import Connection, has_table
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentifierRow:
     """One identifier of a person. Times are aware UTC."""

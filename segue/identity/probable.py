@@ -172,7 +172,11 @@ def _score(table: pa.Table, names: Sequence[str]) -> tuple[Scored, tuple[tuple[s
     found = linker.inference.predict(threshold_match_probability=0.01).as_duckdbpyrelation()
     rows = found.project("anonymous_id_l, anonymous_id_r, match_probability").fetchall()
     weights = tuple(
-        (comparison["output_column_name"], level["label_for_charts"], round(math.log2(level["m_probability"] / level["u_probability"]), 2))
+        (
+            comparison["output_column_name"],
+            level["label_for_charts"],
+            round(math.log2(level["m_probability"] / level["u_probability"]), 2),
+        )
         for comparison in linker.misc.save_model_to_json()["comparisons"]
         for level in comparison["comparison_levels"]
         if level.get("m_probability") and level.get("u_probability")
@@ -187,7 +191,11 @@ def _hours(cl: Any) -> Any:
     return cl.CustomComparison(
         output_column_name="hour",
         comparison_levels=[
-            {"sql_condition": '"hour_l" is null or "hour_r" is null', "label_for_charts": "unknown", "is_null_level": True},
+            {
+                "sql_condition": '"hour_l" is null or "hour_r" is null',
+                "label_for_charts": "unknown",
+                "is_null_level": True,
+            },
             {"sql_condition": f"{apart} <= 1", "label_for_charts": "within 1 hour"},
             {"sql_condition": f"{apart} <= 3", "label_for_charts": "within 3 hours"},
             {"sql_condition": "else", "label_for_charts": "further apart"},
@@ -256,7 +264,13 @@ def _best(scored: Scored, who: dict[str, str], has_account: dict[str, bool], thr
 
 
 def _nothing(count: int, wanted: float) -> Probable:
-    empty = pa.table({"left_value": pa.array([], pa.string()), "right_value": pa.array([], pa.string()), "score": pa.array([], pa.float64())})
+    empty = pa.table(
+        {
+            "left_value": pa.array([], pa.string()),
+            "right_value": pa.array([], pa.string()),
+            "score": pa.array([], pa.float64()),
+        }
+    )
     report = ProbableReport(
         browser_count=count, pair_count=0, link_count=0, threshold=1.0, precision=None, recall=None,
         wanted_precision=wanted, curve=(), weights=(),
@@ -286,7 +300,9 @@ def curve_chart(report: ProbableReport) -> bytes:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot([r for *_, r in report.curve], [p for _, p, _ in report.curve], color="#2a5d8f")
-    axes.axhline(report.wanted_precision, color="#888888", linestyle=":", label=f"wanted: {report.wanted_precision:.0%}")
+    axes.axhline(
+        report.wanted_precision, color="#888888", linestyle=":", label=f"wanted: {report.wanted_precision:.0%}"
+    )
     if report.precision is not None and report.recall is not None:
         told = f"threshold {report.threshold:.4f}: {report.precision:.1%} on people who did not choose it"
         axes.plot([report.recall], [report.precision], "o", color="#b5523b", label=told)
@@ -327,7 +343,13 @@ def write_probable(con: Connection, found: Probable, *, as_of: datetime) -> int:
 def known_browsers(con: Connection) -> pa.Table:
     """anonymous_id, person_id, has_account, as `learn` takes them."""
     if not has_table(con, "identity", "identifiers"):
-        return pa.table({"anonymous_id": pa.array([], pa.string()), "person_id": pa.array([], pa.string()), "has_account": pa.array([], pa.bool_())})
+        return pa.table(
+            {
+                "anonymous_id": pa.array([], pa.string()),
+                "person_id": pa.array([], pa.string()),
+                "has_account": pa.array([], pa.bool_()),
+            }
+        )
     return con.execute(
         """
         with accounts as (select distinct person_id from identity.identifiers where identifier_type = 'user_id')

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from segue.clock import to_warehouse
-from segue.identity import stitch
+from segue.identity import read_decisions, stitcher
 from segue.log import open_log
 from segue.models import Evaluator, Project
 from segue.models.check import empty_lake
@@ -242,7 +242,7 @@ class _Comparison:
             self._project,
             self._con,
             until=self._as_of,
-            stitch=lambda con, as_of: stitch(con, as_of=as_of),
+            stitch=stitcher(self._project.rules, read_decisions(self._con)),
             targets=[s.name for s in self._evaluated],
             events=events,
         )
@@ -267,7 +267,7 @@ class _Comparison:
                 if segment in self._names:
                     members.setdefault(person, []).append(segment)
         people = found.con.execute("select distinct person_id from identity.identifiers").fetchall()
-        merged = dict(found.con.execute("select from_person_id, into_person_id from identity.merges").fetchall())
+        merged = dict(found.con.execute("select alias_id, person_id from identity.aliases").fetchall())
         return _Right({p: tuple(sorted(s)) for p, s in members.items()}, frozenset(p for (p,) in people), merged)
 
     def explain(

@@ -12,7 +12,7 @@ from segue.clock import from_warehouse, to_warehouse
 from segue.models import Project
 from segue.realtime.ahead import Ahead, Said
 from segue.realtime.changes import NOTHING, Stay, carry_on, transitions
-from segue.realtime.events import ID_COLUMNS, IDENTITY_COLUMNS, Arrivals, Future, Seen
+from segue.realtime.events import IDENTITY_COLUMNS, Arrivals, Future, Seen
 from segue.realtime.features import Features
 from segue.realtime.history import History
 from segue.realtime.people import People, from_micros, micros

@@ -111,7 +111,7 @@ def backfill(
         days: UTC dates in any order.
         recorded_at: when this is written; None: the rows say the time they tell of, as a refresh each day does.
         progress: called with the report of each day once it is written.
-        stitcher: makes the identity tables as of a time; None: `segue.identity.stitch`.
+        stitcher: makes the identity tables as of a time; None: `segue.identity`.
         segments: names of the segments to fill in; None: all. The rest of their exclusive groups is filled in with
             them, since who is in one depends on the others.
     """
@@ -126,7 +126,7 @@ def backfill(
             project,
             source,
             until=end_of_day(wanted[-1]),
-            stitch=stitcher or _stitch_by(project),
+            stitch=stitcher or _stitcher(project, source),
             targets=[*names, "person_features"],
         )
     with past:
@@ -142,10 +142,10 @@ def backfill(
     return tuple(reports)
 
 
-def _stitch_by(project: Project) -> Stitch:
-    from segue.identity import stitch  # loads scipy
+def _stitcher(project: Project, source: Connection) -> Stitch:
+    from segue.identity import read_decisions, stitcher  # loads scipy
 
-    return lambda con, as_of: stitch(con, as_of=as_of, rules=project.rules)
+    return stitcher(project.rules, read_decisions(source))
 
 
 def _whole_groups(segments: Sequence[Segment], names: Collection[str] | None) -> frozenset[str]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from segue.identifiers import Rules, TypeRule
 from segue.identity import Resolution, resolve
 from segue.identity.graph import person_id_of
-from tests.identity.identity_world import Key, Message, at, naive, plainly, staged
+from tests.identity.identity_world import Key, Message, at, plainly, staged
 
 
 def name(value: object) -> str:

@@ -38,7 +38,10 @@ def run(con: Connection, messages: list[Message], minute: int) -> StitchReport:
 
 
 def state(con: Connection) -> list[list[tuple]]:
-    return [con.execute(f"from identity.{t} order by all").fetchall() for t in ("identifiers", "merges", "refused", "aliases")]
+    return [
+        con.execute(f"from identity.{t} order by all").fetchall()
+        for t in ("identifiers", "merges", "refused", "aliases")
+    ]
 
 
 def ids(con: Connection) -> dict[str, str]:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from segue.events import ensure_tables
+from segue.identifiers import Normaliser, load_key
 from segue.identity import stitch
 from segue.models import Project, dbt_environment
 from segue.realtime.engine import Engine
@@ -74,7 +76,7 @@ class Built:
             )
         self._dbt(as_of, self._first)
         with self._warehouse.write("identity", as_of=as_of) as con:
-            stitch(con, as_of=as_of)
+            stitch(con, as_of=as_of, rules=self._project.rules)
         self._dbt(as_of, self._then)
         with self._warehouse.write("memberships", as_of=as_of) as con:
             refresh_memberships(con, self._project, as_of=as_of)
@@ -102,6 +104,7 @@ class Built:
 
 def test_the_engine_says_what_dbt_builds_say(settings: Settings, hard_project: Project, tmp_path: Path) -> None:
     own = settings.model_copy(update={"dbt_project": hard_project.project_dir})
+    hard_project = replace(hard_project, normaliser=Normaliser(load_key(own)))
     built = Built(own, hard_project, tmp_path)
     engine, store = Engine(hard_project, horizon_seconds=HORIZON), Remembered()
     batches = stream(seed=5, steps=24)

@@ -73,7 +73,7 @@ def _raw(step_number: int, moment: Any, made: list[dict[str, Any]]) -> Any:
         # Some were received a moment before the batch, out of order, some at the very same instant.
         received = moment - timedelta(milliseconds=(m["number"] * 37) % 900 if m["number"] % 3 else 0)
         context: dict[str, Any] = {"device": {"id": m["device"]}} if m["device"] else {}
-        if m["loyalty"]:
+        if m.get("loyalty"):
             context["externalIds"] = [{"type": "Loyalty", "id": m["loyalty"], "encoding": "none"}]
         if m["consent"] is not None:
             context["consent"] = {"categoryPreferences": {"analytics": m["consent"]}}
@@ -87,7 +87,7 @@ def _raw(step_number: int, moment: Any, made: list[dict[str, Any]]) -> Any:
                 "previous_id": m["previous_id"],
                 "timestamp": received - timedelta(milliseconds=m["late"]),
                 "received_at": received,
-                "traits": {name: m[name] for name in ("email", "phone") if m[name]},
+                "traits": {name: m[name] for name in ("email", "phone") if m.get(name)},
                 "properties": {"plan": m["plan"]} if m["plan"] else {},
                 "context": context,
                 "load_id": step_number * 100 + at + 1,
@@ -160,12 +160,12 @@ def _decision(number: int, moment: Any, said: tuple[str, ...]) -> dict[str, Any]
     }
 
 
-def _restarted(
-    project: Project, raw: Any, store: Remembered, moment: Any, decisions: list[dict[str, Any]]
-) -> Engine:
+def _restarted(project: Project, raw: Any, store: Remembered, moment: Any, decisions: list[dict[str, Any]]) -> Engine:
     """A new engine with the history of an old one, duplicates and all, and what the store remembers."""
     engine = Engine(project, horizon_seconds=HORIZON)
     known = Seen().new(raw)
-    engine.load(engine.staging.stage(known, moment), known["message_hash"].combine_chunks(), moment, decisions=decisions)
+    engine.load(
+        engine.staging.stage(known, moment), known["message_hash"].combine_chunks(), moment, decisions=decisions
+    )
     engine.restore(store.people.items())
     return engine

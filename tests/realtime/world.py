@@ -8,8 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from segue.clock import to_warehouse
-from segue.identity import ensure_tables as ensure_identity
-from segue.identity import stitch
+from segue.identity import stitcher
 from segue.models import Evaluator, Project
 from segue.models.check import empty_lake
 from segue.models.tables import TABLES
@@ -76,7 +75,9 @@ class Truth:
         self._ledger.register("members_now", found.con.execute(union).to_arrow_table())
         self._ledger.register(
             "merges_now",
-            found.con.execute("select alias_id as from_person_id, person_id as into_person_id from identity.aliases").to_arrow_table(),
+            found.con.execute(
+                "select alias_id as from_person_id, person_id as into_person_id from identity.aliases"
+            ).to_arrow_table(),
         )
         record(self._ledger, as_of=as_of, segments=segments, members="from members_now", merges="from merges_now")
         served = {s.name for s in segments if s.realtime}
@@ -93,12 +94,7 @@ class Truth:
         self._decisions = [dict(row) for row in decisions]
 
     def _stitch(self, con: Connection, as_of: datetime) -> object:
-        ensure_identity(con)
-        if self._decisions:
-            con.register("decided_before", pa.Table.from_pylist(self._decisions))
-            con.execute("insert into identity.decisions by name from decided_before")
-            con.unregister("decided_before")
-        return stitch(con, as_of=as_of, rules=self._project.rules)
+        return stitcher(self._project.rules, self._decisions)(con, as_of)
 
     def transitions(self, served: set[str]) -> set[tuple[str, str, str, str]]:
         """id, person, segment, change of everything recorded."""
