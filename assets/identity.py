@@ -10,6 +10,7 @@ from orchestration.automation import REFRESH, WRITER
 from orchestration.resources import Clock, Turn, Warehouse
 from segue.identifiers import load_rules
 from segue.identity import REASONS, stitch
+from segue.identity.probable import curve_chart, known_browsers, learn, signals, weights_chart, write_probable
 from segue.warehouse import Connection
 
 _COMMON: dict[str, Any] = {
@@ -77,7 +78,8 @@ def identifiers(
         counts = {table: _count(con, table) for table in ("identifiers", "merges", "refused", "aliases")}
         link_count = int(con.execute("select count(*) from staging.stg_links").fetchall()[0][0])
         by_reason = con.execute(
-            "select reason, count(*), sum(link_count), max(seen_at) from identity.refused group by reason order by 2 desc"
+            "select reason, count(*), sum(link_count), max(seen_at) from identity.refused"
+            " group by reason order by 2 desc, reason"
         ).fetchall()
     facts = present.report(report)
     yield dg.MaterializeResult(
@@ -123,6 +125,36 @@ def identifiers(
                 metadata={"share": share, **{reason: count for reason, count, *_ in by_reason}},
             )
         ],
+    )
+
+
+@dg.asset(
+    key=["identity", "probable_links"],
+    deps=[["identity", "identifiers"], ["raw", "events"]],
+    group_name="identity",
+    kinds={"python", "splink"},
+    owners=["team:data"],
+    pool=WRITER,
+    description="Browsers that may be one person by habit, with a score. For reporting: they join nobody. "
+    "Made when somebody asks for it, as a model is trained anew each time.",
+)
+def probable_links(
+    context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, turn: Turn
+) -> dg.MaterializeResult:
+    """Trains on the browsers as they are, and keeps the links above the threshold that the labels chose."""
+    as_of = clock.as_of(context)
+    with warehouse.read(as_of=as_of) as con:
+        browsers, people = signals(con, warehouse.settings.dbt_project), known_browsers(con)
+    found = learn(browsers, people)
+    with warehouse.write("probable links", as_of=as_of) as con:
+        count = write_probable(con, found, as_of=as_of)
+    pictures = {
+        "match weights": present.picture(weights_chart(found.report), title="match weights"),
+        "precision and recall": present.picture(curve_chart(found.report), title="precision and recall"),
+    }
+    facts = present.report(found.report, leave_out=("curve", "weights"))
+    return dg.MaterializeResult(
+        metadata={"dagster/row_count": count, **facts, **(pictures if found.report.weights else {})}
     )
 
 

@@ -31,6 +31,7 @@ from segue.realtime.people import People
 START = datetime(2026, 1, 1, tzinfo=UTC)
 _KINDS = ["user_id", "anonymous_id", "device_id"]
 _DAYS = 100
+_SEEN = datetime(2026, 1, 1)  # noqa: DTZ001 — naive UTC, as in the warehouse
 
 
 def main() -> None:
@@ -93,7 +94,7 @@ def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def _world(count: int, *, seed: int) -> tuple[Nodes, np.ndarray, np.ndarray, np.ndarray]:
-    """Identifiers in the order of age; links from a browser to an account or a device, in the order of their moments."""
+    """Identifiers in the order of age; links of a browser or a device and an account, in the order of moments."""
     rng = np.random.default_rng(seed)
     people = count // 3
     users = np.arange(people)
@@ -158,7 +159,8 @@ def _tables(count: int, rules: Rules) -> tuple[float, float]:
     con.execute(
         """
         create table src.events as
-        select range as n, (hash(range) % $1)::bigint as p, timestamp '2026-01-01' + to_minutes(range * 140000 // $2) as seen
+        select range as n, (hash(range) % $1)::bigint as p,
+            timestamp '2026-01-01' + to_minutes(range * 140000 // $2) as seen
         from range($2)
         """,
         [people, count],
@@ -207,13 +209,13 @@ def _lookup() -> float:
     people = People(Rules())
     rows = []
     for n in range(100_000):
-        seen = {"first_seen_at": datetime(2026, 1, 1), "last_seen_at": datetime(2026, 1, 1), "refused_reason": None}
+        seen = {"first_seen_at": _SEEN, "last_seen_at": _SEEN, "refused_reason": None}
         rows += [
             {"identifier_type": kind, "identifier_value": f"{kind}{n}"} | seen for kind in ("user_id", "anonymous_id")
         ]
     links = [
         {"left_type": "anonymous_id", "left_value": f"anonymous_id{n}", "right_type": "user_id",
-         "right_value": f"user_id{n}", "rule": "same_message", "first_seen_at": datetime(2026, 1, 1)}
+         "right_value": f"user_id{n}", "rule": "same_message", "first_seen_at": _SEEN}
         for n in range(100_000)
     ]  # fmt: skip
     people.resolve(people.learn(rows, links), START + timedelta(days=1))

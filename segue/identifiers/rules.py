@@ -68,7 +68,7 @@ def load_rules(project: Path) -> Rules:
         content = yaml.safe_load(path.read_text()) or {}
     except (OSError, yaml.YAMLError) as error:
         raise DefinitionError(f"{path} cannot be read: {error}", fix="correct the YAML") from error
-    said = (content.get("vars") or {}).get("identity") or {}
+    said = (content.get("vars") or {}).get("identity", {})
     if not isinstance(said, Mapping):
         raise _wrong("identity", said, "a mapping")
     known = {*_WORLD, "device_wait_minutes", "types", "blocked"}

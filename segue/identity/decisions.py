@@ -90,14 +90,11 @@ def plan_split(
     """
     world = _World(con, [lookup(con, person, normaliser)], as_of, rules or Rules())
     who = world.people[0]
-    if edges:
-        cut = [edge for text in edges for edge in world.named(text, who)]
-    else:
-        cut = world.last_merge(who)
+    cut = [edge for text in edges for edge in world.named(text, who)] if edges else world.last_merge(who)
     plan = world.plan("split", cut)
     if not plan.after:
         raise BadInputError(
-            f"{who.person_id} stays one person without {'this link' if len(cut) == 1 else 'these links'}: others join it too",
+            f"{who.person_id} stays one person without the link{'s' * (len(cut) > 1)} given: others join it too",
             fix="`segue identity explain A B` shows which; give each with --edge",
         )
     return plan

@@ -1,6 +1,7 @@
 """Who may be one person by habit, with Splink: edges kept apart, which join nobody.
 
-A browser is compared with others by what it is like (model, time zone, locale, coarse networks, place, typical hour). The weights are learnt without labels (expectation maximisation, Fellegi and Sunter 1969 as in Splink); the
+A browser is compared with others by what it is like (model, time zone, locale, coarse networks, place, typical hour).
+The weights are learnt without labels (expectation maximisation, Fellegi and Sunter 1969 as in Splink); the
 deterministic people are labels for evaluation only: each browser of somebody with an account is linked as if nobody
 knew it, and its best link is right or wrong. On these precision is measured for every threshold, half of the people
 choosing the threshold and the other half judging it.
@@ -18,15 +19,11 @@ from typing import Any
 import pyarrow as pa
 
 from segue.clock import to_warehouse
+from segue.identity.tables import ensure_tables
 from segue.warehouse import Connection, has_table
 
 #: Signals that are compared, where the table has them.
 SIGNALS = ("model", "timezone", "locale", "networks", "place", "hour")
-
-PROBABLE_COLUMNS = (
-    "left_type varchar, left_value varchar, right_type varchar, right_value varchar, left_person_id varchar, "
-    "right_person_id varchar, kind varchar, score double, precision double, as_of timestamp"
-)
 
 #: Too few labelled browsers say nothing about precision.
 _FEWEST_LABELS = 50
@@ -320,8 +317,7 @@ def _png(figure: Any) -> bytes:
 
 def write_probable(con: Connection, found: Probable, *, as_of: datetime) -> int:
     """Replace `identity.probable_links`; how many. To be called inside a transaction."""
-    con.execute("create schema if not exists identity")
-    con.execute(f"create table if not exists identity.probable_links ({PROBABLE_COLUMNS})")
+    ensure_tables(con)
     con.register("probable_now", found.links)
     con.execute("delete from identity.probable_links")
     con.execute(

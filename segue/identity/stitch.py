@@ -200,7 +200,8 @@ def _stitch(con: Connection, as_of: datetime, rules: Rules, *, is_rebuilt: bool)
     found = resolve(identifiers, links, rules=rules, as_of=as_of)
     scope = "true" if is_rebuilt else in_scope.format("identifier").removeprefix("and ")
     con.execute(
-        f"create or replace temp table people_before as select distinct person_id from identity.identifiers where {scope}"
+        "create or replace temp table people_before as"
+        f" select distinct person_id from identity.identifiers where {scope}"
     )
     written, removed = _write_identifiers(con, identifiers, found, moment, scope)
     merges, refused = _merges(found, links, moment), _refused(found, links, moment)

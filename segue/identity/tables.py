@@ -13,6 +13,8 @@ TABLES = {
     "aliases": "alias_id varchar, person_id varchar, known_at timestamp",
     "decisions": "decision_id varchar, decided_at timestamp, decided_by varchar, kind varchar, left_type varchar, "
     "left_value varchar, right_type varchar, right_value varchar, rule varchar, person_id varchar, note varchar",
+    "probable_links": "left_type varchar, left_value varchar, right_type varchar, right_value varchar, "
+    "left_person_id varchar, right_person_id varchar, kind varchar, score double, precision double, as_of timestamp",
     "state": "as_of timestamp, load_id bigint, received_at timestamp, definition varchar",
 }
 

@@ -61,8 +61,9 @@ class Project:
     models: tuple[Model, ...]  # upstream first
     broken: tuple[BrokenModel, ...] = ()
     source_columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # schema.table → column → type
-    rules: Rules = Rules()  # of identity
-    normaliser: Normaliser = Normaliser(b"no key")  # of the installation; not part of what is published
+    rules: Rules = field(default_factory=Rules)  # of identity
+    # Of the installation; not part of what is published.
+    normaliser: Normaliser = field(default_factory=lambda: Normaliser(b"no key"))
 
     @property
     def manifest_path(self) -> Path:

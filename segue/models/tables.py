@@ -45,6 +45,10 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "decision_id": _V, "decided_at": _T, "decided_by": _V, "kind": _V, "left_type": _V, "left_value": _V,
         "right_type": _V, "right_value": _V, "rule": _V, "person_id": _V, "note": _V,
     },
+    "identity.probable_links": {
+        "left_type": _V, "left_value": _V, "right_type": _V, "right_value": _V, "left_person_id": _V,
+        "right_person_id": _V, "kind": _V, "score": "double", "precision": "double", "as_of": _T,
+    },
     "identity.state": {"as_of": _T, "load_id": "bigint", "received_at": _T, "definition": _V},
     "segments.evaluations": {
         "segment": _V, "as_of": _T, "member_count": "bigint", "active_count": "bigint",

@@ -10,6 +10,7 @@ from segue.identifiers import Rules
 from segue.warehouse import Connection
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+EARLIEST = datetime(1900, 1, 1)
 Key = tuple[str, str]
 
 
@@ -165,7 +166,7 @@ def plainly(identifiers: pa.Table, links: pa.Table, *, rules: Rules | None = Non
             if row["rule"] == "alias" and row["left_type"] == row["right_type"] == kind == "user_id":
                 continue
             rule = rules.of(kind)
-            since = datetime.min if rule.window_days is None else moment - timedelta(days=rule.window_days)
+            since = EARLIEST if rule.window_days is None else moment - timedelta(days=rule.window_days)
             if sum(k == kind and seen[k, v] > since for k, v in a | b) > rule.max_per_person:
                 return "limit"
         return None

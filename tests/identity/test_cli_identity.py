@@ -46,8 +46,8 @@ def test_show_is_a_tree_of_identifiers_merges_and_refused_links(app: typer.Typer
     assert "user_id ann [red] 2026-01-01 00:20 – 2026-01-01 01:00" in text
     assert "same_message: anonymous_id phone and user_id ann [red] in message m2" in text
     assert (
-        "anonymous_id laptop and user_id bob same_message: the person would have more values of one type than the rules allow (user_id: more than 1)"
-        in text
+        "anonymous_id laptop and user_id bob same_message: the person would have more values of one type than the rules"
+        " allow (user_id: more than 1)" in text
     )
 
 

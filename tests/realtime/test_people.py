@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import given, settings
@@ -38,9 +39,9 @@ def expected(stream: list[Message], rules: Rules, moment: Any) -> dict[Key, str]
     # An alias may mean a user_id, once there is one.
     for row in list(rows):
         meant = ("user_id", row["left_value"])
-        if row["rule"] == "alias" and row["left_type"] == "anonymous_id" and meant in firsts:
-            if meant != (row["right_type"], row["right_value"]):
-                rows.append(row | {"left_type": "user_id", "first_seen_at": max(row["first_seen_at"], firsts[meant])})
+        is_alias = row["rule"] == "alias" and row["left_type"] == "anonymous_id"
+        if is_alias and meant in firsts and meant != (row["right_type"], row["right_value"]):
+            rows.append(row | {"left_type": "user_id", "first_seen_at": max(row["first_seen_at"], firsts[meant])})
     people, *_ = plainly(identifiers, type(links).from_pylist(rows, links.schema), rules=rules, as_of=moment)
     return {key: person_id_of(*namer) for key, namer in people.items()}
 
@@ -55,7 +56,7 @@ def test_batch_by_batch_equals_everything_link_by_link(
     happened = [m.received - m.late for m in stream]
     bounds = sorted({0, *(c for c in cuts if c < len(stream)), len(stream)})
     people, known, ids = People(rules), [], set()
-    for number, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for number, (low, high) in enumerate(pairwise(bounds)):
         clock = 20 + number
         batch = [replace(stream[n], received=clock, late=clock - happened[n]) for n in order[low:high]]
         known += batch
