@@ -8,8 +8,8 @@ import typer
 from segue.cli.console import AsOf, Format, OutputFormat, err, moment, out, print_rows, settings, warehouse
 
 if TYPE_CHECKING:
+    from segue.identifiers import Normaliser, Rules
     from segue.identity import Plan
-    from segue.models import Project
 
 app = typer.Typer(no_args_is_help=True, help="People: their identifiers, merges and refused links; splits and merges.")
 
@@ -51,7 +51,7 @@ def show(identifier: PersonArgument) -> None:
     from segue.identity import REASONS, lookup
 
     with warehouse().read() as con:
-        person = lookup(con, identifier, _project().normaliser)
+        person = lookup(con, identifier, _normaliser())
     # Values come from events: never let them be read as markup.
     went = identifier.startswith("p_") and identifier != person.person_id
     tree = Tree(f"[bold]{person.person_id}[/]" + (f"  (was {escape(identifier)})" if went else ""))
@@ -82,11 +82,8 @@ def explain(
 
     from segue.identity import REASONS, explain
 
-    project = _project()
     with warehouse().read() as con:
-        a, b, start, steps = explain(
-            con, one, other, as_of=moment(as_of), rules=project.rules, normaliser=project.normaliser
-        )
+        a, b, start, steps = explain(con, one, other, as_of=moment(as_of), rules=_rules(), normaliser=_normaliser())
     if a.person_id == b.person_id:
         out.print(f"[bold]{a.person_id}[/]: both are one person", highlight=False)
     elif steps:
@@ -117,10 +114,10 @@ def split(
     """Take a person apart, and remember it: the same links never join them again."""
     from segue.identity import plan_split
 
-    project, now = _project(), moment(None)
+    now = moment(None)
     with warehouse().read() as con:
-        plan = plan_split(con, person, as_of=now, edges=edge or (), rules=project.rules, normaliser=project.normaliser)
-    _do(plan, project, dry_run=dry_run, note=note)
+        plan = plan_split(con, person, as_of=now, edges=edge or (), rules=_rules(), normaliser=_normaliser())
+    _do(plan, dry_run=dry_run, note=note)
 
 
 @app.command()
@@ -133,10 +130,10 @@ def merge(
     """Declare two people one, whatever the guards say; the older id stays."""
     from segue.identity import plan_merge
 
-    project, now = _project(), moment(None)
+    now = moment(None)
     with warehouse().read() as con:
-        plan = plan_merge(con, one, other, as_of=now, rules=project.rules, normaliser=project.normaliser)
-    _do(plan, project, dry_run=dry_run, note=note)
+        plan = plan_merge(con, one, other, as_of=now, rules=_rules(), normaliser=_normaliser())
+    _do(plan, dry_run=dry_run, note=note)
 
 
 @app.command()
@@ -158,11 +155,12 @@ def decisions(format: OutputFormat = Format.table) -> None:
     )
 
 
-def _do(plan: "Plan", project: "Project", *, dry_run: bool, note: str) -> None:
+def _do(plan: "Plan", *, dry_run: bool, note: str) -> None:
     from rich.markup import escape
     from rich.tree import Tree
 
     from segue.identity import carry_out, impact
+    from segue.models import prepare
 
     for title, people in (("now", plan.before), ("then", plan.after)):
         tree = Tree(f"[bold]{title}[/]")
@@ -175,21 +173,27 @@ def _do(plan: "Plan", project: "Project", *, dry_run: bool, note: str) -> None:
         out.print(f"{'cut' if plan.kind == 'split' else 'joined'}: {escape(str(one))}", highlight=False)
     if dry_run:
         with warehouse().read() as con:
-            found = impact(con, project, plan, as_of=moment(None))
+            found = impact(con, prepare(settings()), plan, as_of=moment(None))
         print_rows(["person_id", "segment", "change"], found.memberships, title="memberships")
         print_rows(["kpi", "slice", "date", "numerator", "denominator"], found.kpis, title="KPIs, by how much")
         err.print("nothing was changed; without --dry-run it is done")
         return
     now = moment(None)
     with warehouse().write("identity", as_of=now) as con:
-        report = carry_out(con, plan, by=getpass.getuser(), note=note, as_of=now, rules=project.rules)
+        report = carry_out(con, plan, by=getpass.getuser(), note=note, as_of=now, rules=_rules())
     out.print(
         f"done: {report.written_count} identifiers have another person. The engine follows in seconds; "
         "sessions, segments and KPIs with the next [bold]segue refresh[/]"
     )
 
 
-def _project() -> "Project":
-    from segue.models import prepare
+def _rules() -> "Rules":
+    from segue.identifiers import load_rules
 
-    return prepare(settings())
+    return load_rules(settings().dbt_project)
+
+
+def _normaliser() -> "Normaliser":
+    from segue.identifiers import Normaliser, load_key
+
+    return Normaliser(load_key(settings()))

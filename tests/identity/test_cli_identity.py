@@ -27,6 +27,7 @@ def app(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
         stage(con, WORLD)
         stitch(con, as_of=at(4))
     monkeypatch.setattr(command, "warehouse", lambda: warehouse)
+    monkeypatch.setattr(command, "settings", lambda: warehouse.settings)
     root = typer.Typer()
     command.register(root)
     return root
@@ -69,3 +70,15 @@ def test_list_of_an_empty_warehouse_is_empty(tmp_path, monkeypatch: pytest.Monke
     root = typer.Typer()
     command.register(root)
     assert json.loads(invoke(root, "identity", "list", "--format", "json")) == []
+
+
+def test_a_split_is_done_told_and_kept(app: typer.Typer) -> None:
+    said = invoke(app, "identity", "split", "ann [red]", "--note", "a guest")
+    assert "cut: anonymous_id:phone same_message user_id:ann [red]" in said
+    assert "done: 1 identifiers have another person" in said
+    (decision,) = json.loads(invoke(app, "identity", "decisions", "--format", "json"))
+    assert (decision["kind"], decision["note"]) == ("split", "a guest")
+    assert "two people" in invoke(app, "identity", "explain", "laptop", "phone")
+    joined = invoke(app, "identity", "merge", "phone", "laptop")
+    assert "joined: anonymous_id:laptop merge anonymous_id:phone" in joined
+    assert "both are one person" in invoke(app, "identity", "explain", "laptop", "phone")

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import replace
+from itertools import permutations
 
 import networkx as nx
 import numpy as np
@@ -275,6 +276,84 @@ FAMILY = [
         ),
         pytest.param(
             [
+                Message(1, user="ann", device="tablet", anonymous="a1"),
+                Message(2, user="bob", device="tablet", anonymous="a2"),
+                Message(3, user="ann", device="tablet", anonymous="a1"),
+                Message(4, user="bob", device="tablet", anonymous="a2"),
+            ],
+            [{"ann", "tablet", "a1"}, {"bob", "a2"}],
+            2,
+            id="two people on one device in turns",
+        ),
+        pytest.param(
+            [
+                Message(1, user="ann", email="old"),
+                Message(2, user="ann", email="new"),
+                Message(3, anonymous="a", email="new"),
+            ],
+            [{"ann", "old", "new", "a"}],
+            0,
+            id="an address changes",
+        ),
+        pytest.param(
+            [
+                Message(1, user="ann", anonymous="a"),
+                Message(2, anonymous="b"),
+                Message(3, user="ann", anonymous="b"),
+                Message(4, user="ann2", account="ann"),
+                Message(5, user="ann2", anonymous="c"),
+            ],
+            [{"ann", "a", "b", "ann2", "c"}],
+            0,
+            id="an alias after a merge",
+        ),
+        pytest.param(
+            [
+                Message(1, anonymous="a"),
+                Message(2, user="bob", anonymous="a"),
+                Message(9, user="ann", anonymous="a", late=8),
+            ],
+            [{"ann", "a"}, {"bob"}],
+            1,
+            id="a merge that arrives late",
+        ),
+        pytest.param(
+            [
+                Message(1, user="ann", anonymous="a"),
+                Message(2, anonymous="a"),
+                Message(3, user="bob", anonymous="a"),
+                Message(4, user="bob", anonymous="b"),
+            ],
+            [{"ann", "a"}, {"bob", "b"}],
+            1,
+            id="an anonymous id is used again after somebody has signed out",
+        ),
+        pytest.param(
+            [
+                *(Message(n, user="ann", email=f"e{n}") for n in range(1, 6)),
+                Message(6, anonymous="a", email="e5"),
+                Message(7, anonymous="b", email="e6"),
+                Message(8, anonymous="b", user="ann"),
+                Message(9, anonymous="c", email="e6"),
+            ],
+            [{"ann", "e1", "e2", "e3", "e4", "e5", "a"}, {"b", "e6", "c"}],
+            1,
+            id="a limit is hit in the middle of a chain",
+        ),
+        pytest.param(
+            [
+                Message(1, user="u1"),
+                Message(2, user="u2", account="u1"),
+                Message(3, user="u3", account="u2"),
+                Message(4, user="u1", account="u3"),
+                Message(5, user="u3", account="u3"),
+            ],
+            [{"u1", "u2", "u3"}],
+            0,
+            id="a circle of aliases, and an alias to itself",
+        ),
+        pytest.param(
+            [
                 Message(1, anonymous="a", device="shared"),
                 Message(1, user="u1", device="shared"),
                 Message(1, user="u2", anonymous="a"),
@@ -292,6 +371,18 @@ def test_shared_computers_do_not_make_one_person(stream: list[Message], people: 
         found[person].add(value)
     assert sorted(map(sorted, found.values())) == sorted(map(sorted, people))
     assert len(refusals) == refused
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_three_people_become_one_in_whichever_order(order: tuple[int, ...]) -> None:
+    pairs = [("a1", "e1"), ("a2", "e2"), ("a3", "e3")]
+    stream = [Message(n, anonymous=a, email=e) for n, (a, e) in enumerate(pairs)]
+    joins = [("a2", "e1"), ("a3", "e2"), ("a1", "e3")]
+    stream += [Message(10 + at, anonymous=joins[n][0], email=joins[n][1]) for at, n in enumerate(order)]
+    people, merges, refused = run(stream)
+    assert set(people.values()) == {person_id_of("anonymous_id", "a1")}
+    assert len(merges) == 2
+    assert refused == []
 
 
 def test_nothing_gives_nobody() -> None:

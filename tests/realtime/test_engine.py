@@ -94,6 +94,20 @@ def test_somebody_with_very_many_events_holds_up_nobody(hard_project: Project, m
     assert engine.big(START) is None
 
 
+def test_what_is_no_identifier_joins_nobody_and_holds_up_nobody(hard_project: Project) -> None:
+    engine, store = Engine(hard_project, horizon_seconds=HORIZON), Remembered()
+    odd = [track(n, START, anonymous_id=f"a{n}", user_id=user) for n, user in enumerate(("null", "NULL", "Undefined"))]
+    long = [track(10 + n, START, anonymous_id=f"b{n}", user_id="x" * 10_000_000) for n in range(2)]
+    mails = [
+        track(20 + n, START, anonymous_id=f"c{n}", type="identify", event=None, traits={"email": "test@shop.example"})
+        for n in range(2)
+    ]
+    store.apply(engine.batch(raw_events([*odd, *long, *mails, track(99, START, user_id="u1")]), START))
+    names = [("anonymous_id", f"{kind}{n}") for kind, count in (("a", 3), ("b", 2)) for n in range(count)]
+    assert set(store.memberships()) == {person_id_of(*name) for name in names} | {person_id_of("user_id", "u1")}
+    assert engine.people.identifier_count == 8
+
+
 def test_a_new_definition_is_filled_in_for_everyone(hard_project: Project) -> None:
     engine, store = Engine(hard_project, horizon_seconds=HORIZON), Remembered()
     store.apply(engine.batch(raw_events([track(n, START, user_id=f"u{n}") for n in range(50)]), START))
