@@ -250,7 +250,7 @@ def _march(first: Ints, links: Links, rows: Ints, component: Ints) -> list[tuple
 
 
 def _roots(parent: Ints, nodes: Ints) -> Ints:
-    root = parent[nodes]
+    root: Ints = parent[nodes]
     while True:
         above = parent[root]
         if np.array_equal(above, root):
@@ -269,7 +269,8 @@ def _components(count: int, a: Ints, b: Ints) -> Ints:
 def _oldest(label: Ints) -> Ints:
     """The first node of each node's group."""
     _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
-    return first[inverse]
+    oldest: Ints = first[inverse]
+    return oldest
 
 
 def _contested(nodes: Nodes, label: Ints, rules: Rules) -> Flags:
@@ -282,8 +283,8 @@ def _contested(nodes: Nodes, label: Ints, rules: Rules) -> Flags:
 
 
 def _local(places: Ints, touched: Ints) -> list[int]:
-    found = np.searchsorted(touched, places)
-    return np.where(places < 0, -1, found).tolist()
+    found: list[int] = np.where(places < 0, -1, np.searchsorted(touched, places)).tolist()
+    return found
 
 
 def _devices(links: pa.Table, left: Ints, right: Ints) -> tuple[Ints, Flags]:

@@ -58,10 +58,10 @@ def impact(con: Connection, project: Project, plan: Plan, *, as_of: datetime) ->
     changes = [(p, s, "leaves") for p, s in members - members_then]
     changes += [(p, s, "enters") for p, s in members_then - members]
     nothing = (0.0, 0.0)
-    deltas = [
-        (*key, *(round(b - a, 6) for a, b in zip(kpis.get(key, nothing), kpis_then.get(key, nothing), strict=True)))
-        for key in sorted(kpis.keys() | kpis_then.keys())
-    ]
+    deltas: list[tuple[str, str, date, float, float]] = []
+    for key in sorted(kpis.keys() | kpis_then.keys()):
+        was, then = kpis.get(key, nothing), kpis_then.get(key, nothing)
+        deltas.append((*key, round(then[0] - was[0], 6), round(then[1] - was[1], 6)))
     return Impact(
         memberships=tuple(sorted(changes)),
         kpis=tuple((k, s, d, n, m) for k, s, d, n, m in deltas if n or m),

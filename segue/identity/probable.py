@@ -144,7 +144,7 @@ def _score(table: pa.Table, names: Sequence[str]) -> tuple[Scored, tuple[tuple[s
     # A network that very many browsers have come from, such as a telephone company's, tells nothing: `learn` leaves
     # it out. Browsers that share one of the others, or look alike, are compared.
     alike = [name for name in ("model", "timezone", "locale") if name in names]
-    rules = [block_on("networks", arrays_to_explode=["networks"]), block_on(*alike)]
+    rules: list[Any] = [block_on("networks", arrays_to_explode=["networks"]), block_on(*alike)]
     settings = SettingsCreator(
         link_type="dedupe_only",
         unique_id_column_name="anonymous_id",
@@ -246,7 +246,7 @@ def _best(scored: Scored, who: dict[str, str], has_account: dict[str, bool], thr
         for mine, other in ((a, b), (b, a)):
             if not has_account[mine]:
                 # An account first: it tells more about somebody than another unknown browser does.
-                candidate = (score + has_account[other], score and other, mine, other)
+                candidate = (score + has_account[other], other, mine, other)
                 if who[mine] not in best or candidate > best[who[mine]]:
                     best[who[mine]] = candidate
     scores = {(a, b): score for a, b, score in scored}
@@ -333,7 +333,7 @@ def write_probable(con: Connection, found: Probable, *, as_of: datetime) -> int:
         [found.report.precision, to_warehouse(as_of)],
     )
     con.unregister("probable_now")
-    return found.links.num_rows
+    return int(found.links.num_rows)
 
 
 def known_browsers(con: Connection) -> pa.Table:

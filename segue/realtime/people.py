@@ -135,8 +135,8 @@ class People:
         changed: set[int] = set()
         for row in identifiers:
             if row["refused_reason"] is None:
-                key = (row["identifier_type"], row["identifier_value"])
-                self._mention(key, micros(row["first_seen_at"]), micros(row["last_seen_at"]), changed)
+                identifier = (row["identifier_type"], row["identifier_value"])
+                self._mention(identifier, micros(row["first_seen_at"]), micros(row["last_seen_at"]), changed)
         for row in links:
             key = (row["left_type"], row["left_value"], row["right_type"], row["right_value"], row["rule"])
             self._link(key, micros(row["first_seen_at"]), changed)
