@@ -49,19 +49,6 @@
     try_cast({{ text }} as decimal(18, 2))
 {%- endmacro -%}
 
-{#- Lower-case hexadecimal SHA-256 of a text. -#}
-{%- macro sha256_hex(text) -%}
-    {{- adapter.dispatch('sha256_hex', 'segue')(text) -}}
-{%- endmacro -%}
-
-{%- macro default__sha256_hex(text) -%}
-    sha256({{ text }})
-{%- endmacro -%}
-
-{%- macro spark__sha256_hex(text) -%}
-    sha2({{ text }}, 256)
-{%- endmacro -%}
-
 {#- Seconds from one timestamp to a later one, with fractions: decimal(18, 3). -#}
 {%- macro seconds_between(earlier, later) -%}
     {{- adapter.dispatch('seconds_between', 'segue')(earlier, later) -}}

@@ -114,7 +114,8 @@ def _no_others(where: str, said: Mapping[str, Any], known: set[str]) -> None:
 
 
 def _checked(where: str, value: Any, kind: type, *, least: int = 1) -> Any:
-    if not isinstance(value, kind) or isinstance(value, bool) or (kind is int and int(value) < least):
+    is_small = isinstance(value, int) and value < least
+    if not isinstance(value, kind) or isinstance(value, bool) or is_small:
         raise _wrong(where, value, f"a whole number from {least}" if kind is int else "a text")
     return value
 

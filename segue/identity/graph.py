@@ -263,7 +263,8 @@ def _components(count: int, a: Ints, b: Ints) -> Ints:
     if not len(a):
         return np.arange(count)
     graph = coo_array((np.ones(len(a), dtype=np.int8), (a, b)), shape=(count, count))
-    return connected_components(graph, directed=False)[1].astype(np.int64)
+    label: Ints = connected_components(graph, directed=False)[1].astype(np.int64)
+    return label
 
 
 def _oldest(label: Ints) -> Ints:

@@ -15,7 +15,7 @@ with events as (
 usable as (
     select
         message_id, event_type, occurred_at, received_at, load_id,
-        {{ usable('user_id', 'user_id') }} as account,
+        {{ usable('user_id', 'user_id') }} as account_id,
         {{ usable('anonymous_id', 'anonymous_id') }} as browser,
         {{ usable('device_id', 'device_id') }} as device,
         {{ usable('advertising_id', 'advertising_id') }} as advertising_id,
@@ -31,11 +31,11 @@ anchored as (
     select
         *,
         case
-            when account is not null then 'user_id'
+            when account_id is not null then 'user_id'
             when browser is not null then 'anonymous_id'
             else 'device_id'
         end as anchor_type,
-        coalesce(account, browser, device) as anchor
+        coalesce(account_id, browser, device) as anchor
     from usable
 ),
 
@@ -44,12 +44,12 @@ pairs as (
         'anonymous_id' as left_type,
         browser as left_value,
         'user_id' as right_type,
-        account as right_value,
+        account_id as right_value,
         'same_message' as rule,
         message_id, occurred_at, received_at, load_id
     from anchored
     union all
-    select 'device_id', device, 'user_id', account, 'device', message_id, occurred_at, received_at, load_id
+    select 'device_id', device, 'user_id', account_id, 'device', message_id, occurred_at, received_at, load_id
     from anchored
     union all
     select 'device_id', device, 'anonymous_id', browser, 'device', message_id, occurred_at, received_at, load_id
@@ -63,10 +63,12 @@ pairs as (
     select
         external_type, external_value, anchor_type, anchor, 'external_id',
         message_id, occurred_at, received_at, load_id
-    from ({{ external_ids_of('anchored', 'anchor_type, anchor, message_id, occurred_at, received_at, load_id') }}) as sent
+    from (
+        {{ external_ids_of('anchored', 'anchor_type, anchor, message_id, occurred_at, received_at, load_id') }}
+    ) as sent
     where {{ refusal('external_type', 'external_value') }} is null
     union all
-    select 'anonymous_id', previous_id, 'user_id', account, 'alias', message_id, occurred_at, received_at, load_id
+    select 'anonymous_id', previous_id, 'user_id', account_id, 'alias', message_id, occurred_at, received_at, load_id
     from anchored
     where event_type = 'alias'
 ),
