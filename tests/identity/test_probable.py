@@ -1,0 +1,92 @@
+"""Probable links: only from what was consented to, never between two accounts, with a precision that was measured."""
+
+import json
+
+import pyarrow as pa
+import pytest
+
+from benchmarks._identity_world import staged, visits
+from benchmarks.identity_accuracy import _browsers, _keys, _known
+from segue.clock import to_warehouse
+from segue.identity import ensure_tables, resolve
+from segue.identity.probable import (
+    Probable,
+    curve_chart,
+    known_browsers,
+    learn,
+    signals,
+    weights_chart,
+    write_probable,
+)
+from segue.models.check import empty_lake
+from segue.settings import PROJECT_ROOT
+from tests.identity.identity_world import START
+
+
+@pytest.fixture(scope="module")
+def world() -> tuple[pa.Table, Probable]:
+    made = visits(700, seed=3)
+    identifiers, links = staged(made.table)
+    keys = _keys(identifiers, "identifier")
+    found = dict(zip(keys, resolve(identifiers, links).person_ids.to_pylist(), strict=True))
+    known = _known(keys, found)
+    return known, learn(_browsers(made), known, wanted_precision=0.9)
+
+
+def test_two_accounts_are_never_linked_and_scores_pass_the_threshold(world: tuple[pa.Table, Probable]) -> None:
+    known, found = world
+    has_account = dict(zip(known["anonymous_id"].to_pylist(), known["has_account"].to_pylist(), strict=True))
+    rows = found.links.to_pylist()
+    assert len(rows) == found.report.link_count > 50
+    assert not any(has_account[r["left_value"]] and has_account[r["right_value"]] for r in rows)
+    assert all(r["score"] >= found.report.threshold for r in rows)
+
+
+def test_precision_was_measured_and_can_be_seen(world: tuple[pa.Table, Probable]) -> None:
+    report = world[1].report
+    assert report.precision is not None
+    assert report.precision > 0.75
+    thresholds = [threshold for threshold, *_ in report.curve]
+    assert thresholds == sorted(thresholds)
+    assert {signal for signal, *_ in report.weights} >= {"model", "networks", "hour"}
+    assert weights_chart(report).startswith(b"\x89PNG")
+    assert curve_chart(report).startswith(b"\x89PNG")
+
+
+def test_too_few_browsers_are_linked_with_nobody() -> None:
+    few = pa.table({"anonymous_id": ["a", "b"], "model": ["m", "m"], "networks": [["n"], ["n"]]})
+    people = pa.table({"anonymous_id": ["a"], "person_id": ["p_1"], "has_account": [False]})
+    assert learn(few, people).report.link_count == 0
+
+
+def test_a_message_without_consent_in_words_is_not_read() -> None:
+    con = empty_lake()
+    con.execute("create schema raw; create table raw.events (anonymous_id varchar, context json, received_at timestamp,"
+                " timestamp timestamp)")  # fmt: skip
+    for browser, consent in (("yes", True), ("no", False), ("silent", None)):
+        context = {"device": {"model": "m"}, "ip": "192.0.2.77", "timezone": "UTC"}
+        if consent is not None:
+            context["consent"] = {"categoryPreferences": {"analytics": consent}}
+        moment = to_warehouse(START)
+        con.execute("insert into raw.events values ($1, $2, $3, $3)", [browser, json.dumps(context), moment])
+    con.execute("set variable as_of = $1::timestamp", [to_warehouse(START)])
+    (row,) = signals(con, PROJECT_ROOT / "dbt_project").to_pylist()
+    assert (row["anonymous_id"], row["networks"]) == ("yes", ["192.0.2"])
+
+
+def test_links_are_kept_apart_from_people(world: tuple[pa.Table, Probable]) -> None:
+    con = empty_lake()
+    ensure_tables(con)
+    links = pa.table({"left_value": ["a"], "right_value": ["b"], "score": [0.99]})
+    con.execute(
+        "insert into identity.identifiers (identifier_type, identifier_value, person_id)"
+        " values ('anonymous_id', 'a', 'p_1'), ('anonymous_id', 'b', 'p_2')"
+    )
+    before = con.execute("from identity.identifiers order by all").fetchall()
+    for _ in range(2):
+        write_probable(con, Probable(links=links, report=world[1].report), as_of=START)
+    assert con.execute("select left_person_id, right_person_id, kind from identity.probable_links").fetchall() == [
+        ("p_1", "p_2", "probabilistic")
+    ]
+    assert con.execute("from identity.identifiers order by all").fetchall() == before
+    assert known_browsers(con).num_rows == 2
