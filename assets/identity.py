@@ -7,6 +7,7 @@ import dagster as dg
 
 from orchestration import present
 from orchestration.automation import REFRESH, WRITER
+from orchestration.keys import PROBABLE
 from orchestration.resources import Clock, Turn, Warehouse
 from segue.identifiers import load_rules
 from segue.identity import REASONS, stitch
@@ -129,7 +130,7 @@ def identifiers(
 
 
 @dg.asset(
-    key=["identity", "probable_links"],
+    key=PROBABLE,
     deps=[["identity", "identifiers"], ["raw", "events"]],
     group_name="identity",
     kinds={"python", "splink"},

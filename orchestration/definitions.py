@@ -26,6 +26,7 @@ defs = dg.Definitions(
         *ingestion.ASSETS,
         *models.ASSETS,
         identity.identifiers,
+        identity.probable_links,
         segments.memberships,
         segments.evaluations,
         clusters.discovery,

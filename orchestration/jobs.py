@@ -5,7 +5,7 @@ from datetime import datetime
 import dagster as dg
 
 from orchestration.automation import day_of
-from orchestration.keys import ANNOUNCEMENTS, AUDIT
+from orchestration.keys import ANNOUNCEMENTS, AUDIT, PROBABLE
 from orchestration.resources import WHOLE_TAG, Warehouse
 from segue.clock import system_time
 from segue.errors import BadInputError
@@ -19,8 +19,8 @@ ANNOUNCE_JOB = "announce"
 
 refresh = dg.define_asset_job(
     REFRESH_JOB,
-    # Not the audit: it holds what is served against the models, with real time at work.
-    selection=dg.AssetSelection.all() - dg.AssetSelection.assets(AUDIT),
+    # Not the audit: it holds what is served against the models, with real time at work. Nor what trains when asked.
+    selection=dg.AssetSelection.all() - dg.AssetSelection.assets(AUDIT, PROBABLE),
     description="The whole graph, from the landing zone to the alert.",
     tags={WHOLE_TAG: "true"},
     executor_def=dg.in_process_executor,
