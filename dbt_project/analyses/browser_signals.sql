@@ -29,8 +29,7 @@ select
     mode(texts[3]) as timezone,
     mode(texts[4]) as locale,
     -- Coarse: the last number of the address is left out.
-    list(distinct regexp_replace(texts[5], '[.:][^.:]*$', '') order by regexp_replace(texts[5], '[.:][^.:]*$', ''))
-        filter (texts[5] is not null) as networks,
+    list_sort(list_distinct(list(regexp_replace(texts[5], '[.:][^.:]*$', '')))) as networks,
     mode(coalesce(texts[6], texts[7])) as place,
     -- The mean direction of the hours on the clock's face, so that 23 and 1 are near each other.
     cast((atan2(avg(sin(hour * pi() / 12)), avg(cos(hour * pi() / 12))) * 12 / pi() + 24) % 24 as integer) as hour,
