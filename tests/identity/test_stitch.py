@@ -168,7 +168,7 @@ message = st.builds(
 
 
 @given(st.lists(message, min_size=1, max_size=12), st.lists(st.integers(0, 12), min_size=1, max_size=4, unique=True))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_each_day_in_turn_or_all_at_once_give_the_same_people_and_merges(
     messages: list[Message], days: list[int]
 ) -> None:
