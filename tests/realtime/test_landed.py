@@ -16,6 +16,9 @@ class Loads:
         self.load_id = 8
         return pa.table({"message_id": [f"m{n}" for n in range(5_000)]})
 
+    def decisions(self) -> None:
+        return None
+
     def held_is_old(self) -> bool:
         return True
 
