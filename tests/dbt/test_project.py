@@ -86,7 +86,7 @@ def test_every_segment_says_its_meta_and_has_unit_tests(model: Path) -> None:
     content = yaml.safe_load(model.with_suffix(".yml").read_text())
     meta = entry_of(model)["config"]["meta"]["segue"]
     assert isinstance(meta["priority"], int)
-    assert 0 < meta["min_share"] < 1
+    assert 0 <= meta["min_share"] < 1
     assert [test for test in content["unit_tests"] if test["model"] == model.stem]
 
 
