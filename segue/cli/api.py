@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from segue.cli.console import Format, OutputFormat, err, moment, print_rows, settings
+from segue.cli.console import Format, OutputFormat, err, log_aloud, moment, print_rows, settings
 
 app = typer.Typer(no_args_is_help=True, help="Read tokens of the API, one for each reader. Only hashes are kept.")
 
@@ -28,6 +28,7 @@ def api(
     from segue.clock import system_time
     from segue.serving import serve
 
+    log_aloud()
     serve(settings(), clock=system_time, port=port, told=lambda text: err.print(text, markup=False, highlight=False))
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from segue.cli.console import err, settings
+from segue.cli.console import err, log_aloud, settings
 
 
 def register(root: typer.Typer) -> None:
@@ -22,4 +22,5 @@ def collector(
     """
     from segue.collector import serve
 
+    log_aloud()
     serve(settings(), port=port, told=lambda text: err.print(text, markup=False, highlight=False))

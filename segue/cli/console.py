@@ -2,7 +2,9 @@
 
 import csv
 import json
+import logging
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from enum import StrEnum
@@ -32,6 +34,15 @@ class Format(StrEnum):
 
 AsOf = Annotated[str | None, typer.Option("--as-of", metavar="TIME", help="UTC time, ISO 8601. Default: this moment.")]
 OutputFormat = Annotated[Format, typer.Option("--format", "-f", help="How to print the rows.")]
+
+
+def log_aloud() -> None:
+    """For a process that runs for long: say what it does, and when (UTC). Whoever runs it looks at its log."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.formatter.converter = time.gmtime  # type: ignore[union-attr]
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("segue").setLevel(logging.INFO)
 
 
 def settings() -> Settings:

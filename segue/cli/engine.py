@@ -1,15 +1,13 @@
 """`segue engine`: the real-time evaluation as a process in the foreground."""
 
-import logging
 import os
 import signal
-import sys
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import typer
 
-from segue.cli.console import settings
+from segue.cli.console import log_aloud, settings
 
 if TYPE_CHECKING:
     from segue.models import Project
@@ -33,9 +31,7 @@ def engine() -> None:
     from segue.store import open_store
     from segue.valkey import running
 
-    # Unlike other commands it says what it does: whoever runs it looks at its log.
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True)
-    logging.getLogger("sqlglot").setLevel(logging.WARNING)
+    log_aloud()
     current = settings()
 
     with running(current):

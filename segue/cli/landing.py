@@ -5,7 +5,7 @@ import threading
 
 import typer
 
-from segue.cli.console import settings
+from segue.cli.console import log_aloud, settings
 
 
 def register(root: typer.Typer) -> None:
@@ -21,6 +21,7 @@ def landing() -> None:
     from segue.collector import LandingWriter
     from segue.log import open_log
 
+    log_aloud()
     current = settings()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

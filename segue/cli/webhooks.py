@@ -2,17 +2,15 @@
 
 import asyncio
 import base64
-import logging
 import secrets
 import signal
-import sys
 from collections.abc import Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segue.cli.console import Format, OutputFormat, err, moment, print_rows, settings
+from segue.cli.console import Format, OutputFormat, err, log_aloud, moment, print_rows, settings
 
 if TYPE_CHECKING:
     from segue.segments import Segment
@@ -225,7 +223,7 @@ def run() -> None:
     from segue.clock import system_time
     from segue.serving import Sender
 
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True)
+    log_aloud()
     sender = Sender(settings(), system_time)
 
     def stop(_number: int, _frame: FrameType | None) -> None:

@@ -1,20 +1,16 @@
 """Keys: who may send events, and the name of the source they get; who may read. Only hashes are kept."""
 
-import fcntl
 import hashlib
-import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import msgspec
-
 from segue.errors import BadInputError
+from segue.private import changing_records, read_records
 from segue.settings import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -56,7 +52,7 @@ def create_key(settings: Settings, source: str, *, as_of: datetime, kind: Kind =
             f"{source!r} cannot be the name of a {kind.noun}", fix="use letters, digits, dots, dashes: `web`, `ios-app`"
         )
     key = secrets.token_urlsafe(32)
-    with _changing(_path(settings, kind)) as keys:
+    with changing_records(_path(settings, kind), WriteKey) as keys:
         if any(one.source == source and one.revoked_at is None for one in keys):
             raise BadInputError(
                 f"{source} has a {kind.noun} already", fix=f"`segue {kind.command} revoke {source}` first"
@@ -71,7 +67,7 @@ def revoke_key(settings: Settings, source: str, *, as_of: datetime, kind: Kind =
     Raises:
         BadInputError: when the source has no key.
     """
-    with _changing(_path(settings, kind)) as keys:
+    with changing_records(_path(settings, kind), WriteKey) as keys:
         for at, one in enumerate(keys):
             if one.source == source and one.revoked_at is None:
                 keys[at] = WriteKey(source=source, hash=one.hash, created_at=one.created_at, revoked_at=as_of)
@@ -81,7 +77,7 @@ def revoke_key(settings: Settings, source: str, *, as_of: datetime, kind: Kind =
 
 def list_keys(settings: Settings, kind: Kind = WRITE) -> Sequence[WriteKey]:
     """Every key that was ever made, oldest first."""
-    return _read(_path(settings, kind))
+    return read_records(_path(settings, kind), WriteKey)
 
 
 class KeyRing:
@@ -113,7 +109,9 @@ class KeyRing:
         except FileNotFoundError:
             seen = None
         if seen != self._seen:
-            self._sources = {one.hash: one.source for one in _read(self._path) if one.revoked_at is None}
+            self._sources = {
+                one.hash: one.source for one in read_records(self._path, WriteKey) if one.revoked_at is None
+            }
             self._seen = seen
 
 
@@ -123,28 +121,3 @@ def _path(settings: Settings, kind: Kind) -> Path:
 
 def _hash(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _read(path: Path) -> list[WriteKey]:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=list[WriteKey])
-    except FileNotFoundError:
-        return []
-    except msgspec.MsgspecError as error:
-        raise BadInputError(f"{path} is damaged: {error}", fix="restore it, or remove it and make new keys") from error
-
-
-@contextmanager
-def _changing(path: Path) -> Iterator[list[WriteKey]]:
-    """The keys, to be changed by one process at a time; written as a whole when the block ends well."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (path.parent / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        keys = _read(path)
-        yield keys
-        fresh = path.with_suffix(".tmp")
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123
-            file.write(msgspec.json.format(msgspec.json.encode(keys), indent=1))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)

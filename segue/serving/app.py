@@ -277,7 +277,10 @@ async def _segments_of(app: FastAPI, identifier: str) -> bytes | None:
 
 def _unknown_person() -> Problem:
     return Problem(
-        404, "nobody has this identifier", "an identifier is known as soon as an event that carries it is evaluated"
+        404,
+        "nobody has this identifier",
+        "an identifier is known as soon as an event that carries it is evaluated; one that breaks its contract is not, "
+        "and waits in `segue quarantine list`",
     )
 
 

@@ -2,19 +2,16 @@
 
 import base64
 import binascii
-import fcntl
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import msgspec
-
 from segue.errors import BadInputError
+from segue.private import changing_records, read_records
 from segue.settings import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -92,7 +89,7 @@ def add_endpoint(settings: Settings, endpoint: Endpoint) -> None:
     if not _NAME.fullmatch(endpoint.name):
         raise BadInputError(f"{endpoint.name!r} cannot be a name", fix="use letters, digits, dots, dashes: `crm`")
     _check_address(endpoint.url)
-    with _changing(settings) as known:
+    with changing_records(_path(settings), Endpoint) as known:
         if any(one.name == endpoint.name for one in known):
             raise BadInputError(f"there is a webhook {endpoint.name}", fix=f"`segue webhooks remove {endpoint.name}`")
         known.append(endpoint)
@@ -104,7 +101,7 @@ def remove_endpoint(settings: Settings, name: str) -> None:
     Raises:
         BadInputError: when there is none of that name.
     """
-    with _changing(settings) as known:
+    with changing_records(_path(settings), Endpoint) as known:
         known.remove(_named(known, name))
 
 
@@ -119,7 +116,7 @@ def endpoint(settings: Settings, name: str) -> Endpoint:
 
 def endpoints(settings: Settings) -> Sequence[Endpoint]:
     """All of them, oldest first."""
-    return _read(_path(settings))
+    return read_records(_path(settings), Endpoint)
 
 
 def _check_address(url: str) -> None:
@@ -141,29 +138,3 @@ def _named(known: Sequence[Endpoint], name: str) -> Endpoint:
 
 def _path(settings: Settings) -> Path:
     return settings.home / "keys" / "webhooks.json"
-
-
-def _read(path: Path) -> list[Endpoint]:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=list[Endpoint])
-    except FileNotFoundError:
-        return []
-    except msgspec.MsgspecError as error:
-        raise BadInputError(f"{path} is damaged: {error}", fix="restore it, or remove it and add them anew") from error
-
-
-@contextmanager
-def _changing(settings: Settings) -> Iterator[list[Endpoint]]:
-    """The endpoints, to be changed by one process at a time; written as a whole when the block ends well."""
-    path = _path(settings)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (path.parent / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        known = _read(path)
-        yield known
-        fresh = path.with_suffix(".tmp")
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123
-            file.write(msgspec.json.format(msgspec.json.encode(known), indent=1))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)

@@ -1,0 +1,50 @@
+"""Lists of records under HOME/keys: only this user can open them, and one process at a time changes them."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from segue.errors import BadInputError
+
+Record = TypeVar("Record")
+
+
+def read_records(path: Path, kind: type[Record]) -> list[Record]:
+    """What the file holds; nothing when there is none.
+
+    Raises:
+        BadInputError: when it is damaged.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[kind])  # type: ignore[valid-type]
+    except FileNotFoundError:
+        return []
+    except msgspec.MsgspecError as error:
+        raise BadInputError(
+            f"{path} is damaged: {error}", fix="restore it, or remove it and make what it held anew"
+        ) from error
+
+
+@contextmanager
+def changing_records(path: Path, kind: type[Record]) -> Iterator[list[Record]]:
+    """The records, to be changed in the block; written as a whole when it ends well.
+
+    Raises:
+        BadInputError: when the file is damaged.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (path.parent / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        known = read_records(path, kind)
+        yield known
+        fresh = path.with_suffix(".tmp")
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123
+            file.write(msgspec.json.format(msgspec.json.encode(known), indent=1))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
