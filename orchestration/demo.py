@@ -28,7 +28,7 @@ from segue.settings import Settings, load_settings
 from segue.warehouse import Warehouse
 
 out = Console()
-err = Console(stderr=True)
+err = Console(stderr=True, soft_wrap=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

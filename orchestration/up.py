@@ -24,7 +24,7 @@ _FIRST_PORT = 3000
 _START_SECONDS = 120.0
 
 out = Console()
-err = Console(stderr=True)
+err = Console(stderr=True, soft_wrap=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

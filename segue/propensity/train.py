@@ -256,16 +256,18 @@ def _fit(examples: Examples, rows: npt.NDArray[np.bool_], seed: int) -> tuple[An
     raw = np.zeros(len(labels))
     for learn, judge in GroupKFold(folds).split(matrix, labels, people):
         if len(np.unique(labels[learn])) > 1:
-            raw[judge] = Forest.of(_trees(seed).fit(matrix[learn], labels[learn])).raw(matrix[judge])
+            raw[judge] = Forest.of(_trees(matrix[learn], labels[learn], seed)).raw(matrix[judge])
     platt = LogisticRegression(C=1e6).fit(raw.reshape(-1, 1), labels)
-    return _trees(seed).fit(matrix, labels), float(platt.coef_[0, 0]), float(platt.intercept_[0])
+    return _trees(matrix, labels, seed), float(platt.coef_[0, 0]), float(platt.intercept_[0])
 
 
-def _trees(seed: int) -> HistGradientBoostingClassifier:
+def _trees(matrix: Floats, labels: npt.NDArray[np.bool_], seed: int) -> HistGradientBoostingClassifier:
+    # The library cannot bin a column without a value; a constant one splits nothing.
+    known = np.where(np.isnan(matrix).all(axis=0), 0.0, matrix)
     return HistGradientBoostingClassifier(
         max_iter=80, learning_rate=0.06, max_leaf_nodes=10, min_samples_leaf=30, l2_regularization=5.0,
         early_stopping=False, random_state=seed,
-    )  # fmt: skip
+    ).fit(known, labels)  # fmt: skip
 
 
 def _logistic(matrix: Floats, labels: npt.NDArray[np.bool_], seed: int) -> Any:

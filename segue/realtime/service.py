@@ -242,7 +242,8 @@ class Service:
         return None
 
     def _now(self, engine: Engine) -> datetime:
-        return max(self._clock(), engine.as_of)
+        """Never the same time twice: the id of a change is made of its time, also while the clock steps back."""
+        return max(self._clock(), engine.as_of + timedelta(microseconds=1))
 
     def _idle_seconds(self, engine: Engine) -> float:
         """How long to wait for a batch before there is something else to do."""

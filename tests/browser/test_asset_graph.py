@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from orchestration.services import free_port
 from orchestration.up import serving
 from segue.settings import Settings
 
@@ -31,7 +32,8 @@ GROUPS = [
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("browser")
     settings = Settings(home=home, _env_file=None)  # type: ignore[call-arg]
-    with serving(settings) as (address, _program):
+    # A port of its own: two that start at once must not meet.
+    with serving(settings, port=free_port("127.0.0.1", 0)) as (address, _program):
         yield address
 
 

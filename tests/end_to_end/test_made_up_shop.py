@@ -58,7 +58,10 @@ def test_people_are_who_they_are(shop: Installation) -> None:
     real = {
         (kind, value): person
         for kind, value, person in truth(
-            shop, "select identifier_type, identifier_value, person from identifiers where not is_shared"
+            # An address is kept as a hash whose key the truth does not have.
+            shop,
+            "select identifier_type, identifier_value, person from identifiers "
+            "where not is_shared and identifier_type <> 'email'",
         )
     }
     known = found.keys() & real.keys()
@@ -119,7 +122,8 @@ def test_segments_hold_those_whom_their_rule_names(shop: Installation) -> None:
 def test_every_shipped_segment_has_members_and_nobody_is_in_two_of_a_group(shop: Installation) -> None:
     shipped = {path.stem for path in (Path(__file__).parents[2] / "dbt_project/models/segments").glob("*.sql")}
     current = shop.rows("select person_id, segment from segments.memberships where exited_at is null")
-    assert {row["segment"] for row in current} == shipped
+    bands = {f"churn_risk_{band}" for band in ("low", "medium", "high")}  # empty unless a model is worth its use
+    assert {row["segment"] for row in current} | bands == shipped
     for group in ({"active_last_24h", "active_24_to_72h", "inactive_72h"},
                   {"weekly_sessions_low", "weekly_sessions_medium", "weekly_sessions_high"}):  # fmt: skip
         assert max(Counter(row["person_id"] for row in current if row["segment"] in group).values()) == 1

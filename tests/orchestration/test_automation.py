@@ -12,7 +12,7 @@ TRANSITIONS = dg.AssetKey(["segments", "transitions"])
 DAILY = dg.AssetKey(["kpis", "daily"])
 
 #: What tells people is not automated: a sensor knows whether there is anything to tell.
-SILENT = {dg.AssetKey(["alerts", "announcements"])}
+SILENT = {dg.AssetKey(["alerts", "announcements"]), dg.AssetKey(["realtime", "audit"])}
 
 
 def requested(result: dg.EvaluateAutomationConditionsResult) -> set[dg.AssetKey]:
@@ -37,7 +37,7 @@ def downstream(defs: dg.Definitions, key: dg.AssetKey) -> set[dg.AssetKey]:
     found: set[dg.AssetKey] = set()
     waiting = [key]
     while waiting:
-        children = graph.get(waiting.pop()).child_keys - found
+        children = {k for k in graph.get(waiting.pop()).child_keys - found if graph.get(k).is_materializable}
         found |= children
         waiting += children
     return found

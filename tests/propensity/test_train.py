@@ -55,6 +55,13 @@ def test_what_can_be_learnt_beats_recency_and_is_calibrated(trained) -> None:
     assert json.loads(told.to_json())["by_date"] == [list(pair) for pair in told.by_date]
 
 
+def test_a_feature_that_nobody_has_is_learnt_nothing_from() -> None:
+    examples = made()
+    matrix = examples.matrix.copy()
+    matrix[:, 2] = np.nan
+    assert train(replace(examples, matrix=matrix), as_of=AS_OF, seed=0).refusal == ""
+
+
 def test_a_date_is_predicted_from_outcomes_that_were_known_by_then(trained) -> None:
     # Outcomes of 14 days, dates a week apart: the first two dates have nothing known before them.
     assert trained.backtest.dates == trained.examples.cutoffs[2:]

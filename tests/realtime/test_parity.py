@@ -14,6 +14,8 @@ from segue.realtime.events import Seen
 from tests.realtime.world import START, Remembered, Truth, pass_time, raw_events
 
 NAMES = ("Signed In", "Onboarding Completed", "Product Viewed", "Premium Feature Used", "Order Completed")
+#: Of one person in one segment, one change a moment: that is what its id is made of.
+TICK = timedelta(microseconds=1)
 HORIZON = 4 * 3600
 
 few = st.integers(0, 3)
@@ -107,7 +109,7 @@ def test_the_engine_says_what_the_warehouse_says(hard_project: Project, steps: l
 def check_parity(project: Project, steps: list[dict[str, Any]]) -> None:
     moment, tables, moments = START, [], []
     for number, one in enumerate(steps):
-        moment += timedelta(seconds=one["wait"] + 1)
+        moment += timedelta(seconds=one["wait"] + 2)
         moments.append(moment)
         tables.append(_raw(number, moment, one["messages"]))
     everything = pa.concat_tables(tables)
@@ -118,9 +120,10 @@ def check_parity(project: Project, steps: list[dict[str, Any]]) -> None:
         for number, (one, moment) in enumerate(zip(steps, moments, strict=True)):
             pass_time(engine, store, moment - timedelta(seconds=1))
             if one["decision"]:
-                decisions.append(_decision(number, moment - timedelta(seconds=1), one["decision"]))
+                decided_at = moment - timedelta(seconds=1) + TICK
+                decisions.append(_decision(number, decided_at, one["decision"]))
                 truth.decide(decisions)
-                store.apply(engine.decide(decisions, moment - timedelta(seconds=1)))
+                store.apply(engine.decide(decisions, decided_at))
             if one["restarts"]:
                 engine = _restarted(
                     project, pa.concat_tables(tables[:number] or [tables[0].slice(0, 0)]), store, moment, decisions
@@ -128,18 +131,22 @@ def check_parity(project: Project, steps: list[dict[str, Any]]) -> None:
             raw = tables[number]
             parts = [raw.slice(0, 2), raw.slice(1)] if one["splits"] else [raw]  # the second again: a duplicate
             for part in parts:
+                moment += TICK
                 if one["collects"]:
                     engine.collect(part, moment)
                 else:
                     store.apply(engine.batch(part, moment))
+            moment += TICK
             if one["collects"]:
                 for update, _is_last in engine.settle(moment, rows=15):
                     store.apply(update)
+            moment += TICK
             if one["restarts"]:
                 # After the batch: what was not applied before the crash comes first.
                 engine.start_pass("time")
                 while (update := engine.pass_step(moment, rows=200)) is not None:
                     store.apply(update)
+            moment += TICK
             pass_time(engine, store, moment)
             if one["is_checked"] or number == len(steps) - 1:
                 expected = truth.at(moment)
