@@ -174,6 +174,7 @@ def test_what_a_receiver_refuses_holds_up_that_person_only_and_ends_as_a_dead_le
         # The receiver must take others after the refusal, so that it is known to be the message.
         world.happen(change(30, "p_30"))
         receiver.wait_for(30, 2)
+        world.wait(lambda: world.standing("crm").waiting == 0)  # noted a moment after the receiver has it
     assert len(receiver.attempts(1)) >= courier.REFUSED_ATTEMPTS
     assert all(g.id != "tr_t2" for g in receiver.requests[: receiver.requests.index(receiver.attempts(1)[-1])])
     [letter] = world.kept.dead("crm")
