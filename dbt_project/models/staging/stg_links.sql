@@ -39,7 +39,8 @@ anchored as (
     from usable
 ),
 
-pairs as (
+-- Materialized, since a filter pushed into each part is planned for a tenth of a second, for every batch in real time.
+pairs as materialized (
     select
         'anonymous_id' as left_type,
         browser as left_value,
@@ -73,14 +74,8 @@ pairs as (
     where event_type = 'alias'
 ),
 
-ranked as (
-    select
-        *,
-        row_number() over (
-            partition by left_type, left_value, right_type, right_value, rule
-            order by occurred_at, message_id
-        ) as position
-    from pairs
+linked as (
+    select * from pairs
     where
         left_value is not null
         and right_value is not null
@@ -98,10 +93,11 @@ fresh as (
         max(occurred_at) as last_seen_at,
         min(received_at) as first_received_at,
         count(*) as link_count,
-        max(case when position = 1 then message_id end) as first_message_id,
+        -- Of the earliest message.
+        min(struct_pack(at := occurred_at, id := message_id)).id as first_message_id,
         max(received_at) as last_received_at,
         max(load_id) as last_load_id
-    from ranked
+    from linked
     group by left_type, left_value, right_type, right_value, rule
 ),
 
@@ -122,20 +118,10 @@ all_seen as (
                 and fresh.right_value = earlier.right_value
                 and fresh.rule = earlier.rule
         )
-),
-{%- else -%}
-all_seen as (select * from fresh),
-{%- endif %}
-
-ordered as (
-    select
-        *,
-        row_number() over (
-            partition by left_type, left_value, right_type, right_value, rule
-            order by first_seen_at, first_message_id
-        ) as position
-    from all_seen
 )
+{%- else -%}
+all_seen as (select * from fresh)
+{%- endif %}
 
 select
     left_type,
@@ -147,8 +133,8 @@ select
     max(last_seen_at) as last_seen_at,
     min(first_received_at) as first_received_at,
     cast(sum(link_count) as bigint) as link_count,
-    max(case when position = 1 then first_message_id end) as first_message_id,
+    min(struct_pack(at := first_seen_at, id := first_message_id)).id as first_message_id,
     max(last_received_at) as last_received_at,
     max(last_load_id) as last_load_id
-from ordered
+from all_seen
 group by left_type, left_value, right_type, right_value, rule
