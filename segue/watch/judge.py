@@ -234,8 +234,6 @@ class _Chain:
 
     def _day(self, forecast: Forecast, point: Point) -> float:
         """Judge a day; returns the drift for the next one."""
-        from scipy.special import stdtr
-
         drift = forecast.drift
 
         error = forecast.distance(self.series, point)
@@ -254,19 +252,7 @@ class _Chain:
             self.run_start = self.run_direction = None
         if point.date < self.first:
             return drift
-        # Student's t knows how little history there is.
-        p_value = min(2 * float(stdtr(forecast.freedom, -abs(error))), 1.0)
-        self.days.append(
-            Day(
-                date=point.date,
-                value=point.value,
-                denominator=point.denominator,
-                forecast=forecast,
-                direction=direction,
-                p_value=p_value,
-                score=score_of(p_value),
-            )
-        )
+        self.days.append(judged(point, forecast, error))
         return drift
 
     def _inflation(self) -> float:
@@ -291,6 +277,23 @@ class _Chain:
 
 def _days_from(first: date, count: int) -> list[date]:
     return [first + timedelta(days=i) for i in range(count)]
+
+
+def judged(point: Point, forecast: Forecast, error: float) -> Day:
+    """A point against its forecast, which it missed by `error` deviations."""
+    from scipy.special import stdtr
+
+    # Student's t knows how little history there is.
+    p_value = min(2 * float(stdtr(forecast.freedom, -abs(error))), 1.0)
+    return Day(
+        date=point.date,
+        value=point.value,
+        denominator=point.denominator,
+        forecast=forecast,
+        direction="up" if error > 0 else "down",
+        p_value=p_value,
+        score=score_of(p_value),
+    )
 
 
 def score_of(p_value: float) -> float:

@@ -11,9 +11,8 @@ from datetime import date, timedelta
 from statistics import median
 
 from segue.watch.forecast import Forecast, Training, following, spread_of
-from segue.watch.judge import Day, Judgement, score_of
+from segue.watch.judge import Day, Judgement, judged
 from segue.watch.series import Point, Series, make_series
-from segue.watch.tables import Direction
 
 #: Weeks to learn from, at the most and at the least.
 _MOST, _LEAST = 26, 8
@@ -58,8 +57,6 @@ def by_week(series: Series, *, last: date) -> Series:
 
 def judge_weeks(weekly: Series, *, first: date, last: date, masked: Collection[date] = ()) -> list[Day]:
     """The weeks whose Sunday lies between two days, each judged by those before it; empty when there are too few."""
-    from scipy.special import stdtr
-
     known: list[Point] = []
     days: list[Day] = []
     skipped = {day + timedelta(days=6 - day.weekday()) for day in masked}
@@ -68,19 +65,7 @@ def judge_weeks(weekly: Series, *, first: date, last: date, masked: Collection[d
         forecast = _forecast(weekly, known[-_MOST:], point.date) if enough else None
         error = forecast.distance(weekly, point) if forecast is not None else 0.0
         if forecast is not None and first <= point.date <= last:
-            direction: Direction = "up" if error > 0 else "down"
-            p_value = min(2 * float(stdtr(forecast.freedom, -abs(error))), 1.0)
-            days.append(
-                Day(
-                    date=point.date,
-                    value=point.value,
-                    denominator=point.denominator,
-                    forecast=forecast,
-                    direction=direction,
-                    p_value=p_value,
-                    score=score_of(p_value),
-                )
-            )
+            days.append(judged(point, forecast, error))
         if abs(error) <= _MASK_SCORE and point.date not in skipped:
             known.append(point)
     return days
