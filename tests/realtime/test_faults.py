@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -131,7 +131,8 @@ class World:
         return (
             self.store.position() == self.log.committed("engine") == newest
             and self.store.is_filled()
-            and engine.get("as_of") == self.now.isoformat()
+            and "as_of" in engine
+            and datetime.fromisoformat(engine["as_of"]) >= self.now
             and engine["to_evaluate"] == engine["waiting"] == 0
         )
 
