@@ -76,15 +76,12 @@
 {#- Every identifier of each event, one row each: identifier_type, identifier_value, occurred_at, received_at, load_id. -#}
 {%- macro mentions_of(events) -%}
     {%- set of_event = 'occurred_at, received_at, load_id' -%}
-    {%- for column, type in identifier_columns().items() %}
-    select '{{ type }}' as identifier_type, {{ column }} as identifier_value, {{ of_event }}
-    from {{ events }}
-    where {{ column }} is not null
-    union all
-    {%- endfor %}
-    select 'anonymous_id', previous_id, {{ of_event }}
-    from {{ events }}
-    where event_type = 'alias' and previous_id is not null
+    {%- set sent = [["'anonymous_id'", "case when event_type = 'alias' then previous_id end"]] -%}
+    {%- for column, type in identifier_columns().items() -%}
+        {%- do sent.append(["'" ~ type ~ "'", column]) -%}
+    {%- endfor -%}
+    select * from ({{ rows_of_each(events, ['identifier_type', 'identifier_value'], sent, of_event) }}) as sent
+    where identifier_value is not null
     union all
     select external_type, external_value, {{ of_event }}
     from ({{ external_ids_of(events, of_event) }}) as external_ids

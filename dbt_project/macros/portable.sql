@@ -127,3 +127,33 @@
     from {{ relation }}
     where {{ column }} is not null
 {%- endmacro -%}
+
+{#- Several rows of each row of a relation, in one pass over it: `rows` is a list of lists of SQL, one for each of the
+    columns `names`; `others` are columns that stay as they are. -#}
+{%- macro rows_of_each(relation, names, rows, others) -%}
+    {{- adapter.dispatch('rows_of_each', 'segue')(relation, names, rows, others) -}}
+{%- endmacro -%}
+
+{%- macro default__rows_of_each(relation, names, rows, others) -%}
+    select
+        unnest([
+            {%- for row in rows %}
+            struct_pack({% for name in names %}{{ name }} := {{ row[loop.index0] }}{{ ', ' if not loop.last }}{% endfor %})
+            {{- ',' if not loop.last }}
+            {%- endfor %}
+        ], recursive := true),
+        {{ others }}
+    from {{ relation }}
+{%- endmacro -%}
+
+{%- macro spark__rows_of_each(relation, names, rows, others) -%}
+    select
+        inline(array(
+            {%- for row in rows %}
+            named_struct({% for name in names %}'{{ name }}', {{ row[loop.index0] }}{{ ', ' if not loop.last }}{% endfor %})
+            {{- ',' if not loop.last }}
+            {%- endfor %}
+        )),
+        {{ others }}
+    from {{ relation }}
+{%- endmacro -%}

@@ -5,17 +5,24 @@ the interval is halved until the second is known. Everyone is asked again before
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from itertools import islice
 
 SECOND = 1_000_000  # all times here are microseconds
 
 #: person_id → segments.
 Said = Mapping[str, tuple[str, ...]]
 
-#: What the SQL says of some components at a time: component → person → segments; empty ones left out.
-Ask = Callable[[Collection[int], int], Mapping[int, Said]]
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What will the SQL say of these components at `moment`?"""
+
+    components: tuple[int, ...]
+    moment: int
+    asked_at: int
 
 
 @dataclass(slots=True)
@@ -49,6 +56,7 @@ class Ahead:
         self._due: dict[int, int] = {}
         self._timers: list[tuple[int, int]] = []
         self._suspects: dict[int, _Suspect] = {}
+        self._asked: set[int] = set()  # components of the open question that nobody has touched since
 
     @property
     def waiting_count(self) -> int:
@@ -70,6 +78,7 @@ class Ahead:
         self._due.pop(component, None)
         self._suspects.pop(component, None)
         self._fresh.pop(component, None)
+        self._asked.discard(component)
 
     def join(self, gone: int) -> None:
         """The component has become part of another one, which is touched."""
@@ -112,71 +121,81 @@ class Ahead:
     def _slack(self) -> int:
         return self._horizon // 10
 
-    def look(self, now: int, ask: Ask, states: Callable[[Iterable[int]], Mapping[int, Said]], limit: int) -> bool:
-        """One question to the SQL, about at most `limit` components. False: there was nothing to ask.
+    def question(self, now: int, limit: int) -> Question | None:
+        """What to ask of the SQL next, about at most `limit` components; None: nothing. One question is open at a time.
 
         Args:
             now: the clock of what is known.
-            ask: answers what the SQL says at a time.
-            states: the segments of the people of components now; the same form as `ask`.
         """
         # Many suspects first: finding their second is as urgent as looking at others for the first time.
         chosen = [] if len(self._suspects) > limit else self._choose(now, limit)
-        if not chosen:
-            if self._suspects:
-                self._halve(ask, limit)
-                return True
-            return False
-        end = -(-(now + self._horizon - self._grid) // self._grid) * self._grid
-        end = max(end, (now // SECOND + 1) * SECOND)
-        then, current = ask(chosen, end), states(chosen)
-        for component in chosen:
-            self._fresh.pop(component, None)
-            self._until[component] = end
-            self._order.append((end, component))
-            said = current.get(component, {})
-            if then.get(component, {}) != said:
-                self._set_timer(component, end)
-                if end // SECOND - now // SECOND > 1:
-                    self._suspects[component] = _Suspect(now, end, said)
-        return True
+        if chosen:
+            end = -(-(now + self._horizon - self._grid) // self._grid) * self._grid
+            found = Question(tuple(chosen), max(end, (now // SECOND + 1) * SECOND), now)
+        elif self._suspects:
+            found = self._middle(now, limit)
+        else:
+            return None
+        self._asked = set(found.components)
+        return found
+
+    def answer(self, question: Question, then: Mapping[int, Said], current: Mapping[int, Said]) -> None:
+        """What the SQL says: of those who were touched since the question, it is void.
+
+        Args:
+            then: component → person → segments at the moment that was asked about; empty ones left out.
+            current: the same as it is now, of at least those who were not touched.
+        """
+        for component in question.components:
+            if component not in self._asked:
+                continue
+            said = then.get(component, {})
+            if component in self._suspects:
+                self._narrow(component, question.moment, said)
+            else:
+                self._note(component, question, said, current.get(component, {}))
+        self._asked.clear()
+
+    def _note(self, component: int, question: Question, then: Said, current: Said) -> None:
+        end = question.moment
+        self._fresh.pop(component, None)
+        self._until[component] = end
+        self._order.append((end, component))
+        if then != current:
+            self._set_timer(component, end)
+            if end // SECOND - question.asked_at // SECOND > 1:
+                self._suspects[component] = _Suspect(question.asked_at, end, current)
 
     def _choose(self, now: int, limit: int) -> list[int]:
-        chosen: list[int] = []
-        for component in self._fresh:
-            if len(chosen) == limit:
-                return chosen
-            chosen.append(component)
-        while self._order and len(chosen) < limit:
+        # Those whose time is nearly over are as fresh ones, until somebody has looked.
+        while self._order and len(self._fresh) < limit:
             until, component = self._order[0]
-            if self._until.get(component) != until:
-                self._order.popleft()
-                continue
-            if until - now > self._slack():
-                break
+            if self._until.get(component) == until:
+                if until - now > self._slack():
+                    break
+                # Whoever is on a timer is evaluated by then, and looked at afterwards.
+                if component not in self._due:
+                    self._fresh[component] = None
             self._order.popleft()
-            if component not in self._due:
-                chosen.append(component)
-            # Whoever is on a timer is evaluated by then, and looked at afterwards.
-        return chosen
+        return list(islice(self._fresh, limit))
 
-    def _halve(self, ask: Ask, limit: int) -> None:
+    def _middle(self, now: int, limit: int) -> Question:
         groups: dict[int, list[int]] = {}
         for component, suspect in self._suspects.items():
             groups.setdefault(suspect.middle(), []).append(component)
         # The roundest times first: they are about most people, and the next questions are fewer for it.
         moment = max(groups, key=lambda m: (m // SECOND & -(m // SECOND), -m))
-        chosen = groups[moment][:limit]
-        said = ask(chosen, moment)
-        for component in chosen:
-            suspect = self._suspects[component]
-            if said.get(component, {}) == suspect.now:
-                suspect.low = moment
-            else:
-                suspect.high = moment
-                self._set_timer(component, moment)
-            if suspect.high // SECOND - suspect.low // SECOND <= 1:
-                del self._suspects[component]
+        return Question(tuple(groups[moment][:limit]), moment, now)
+
+    def _narrow(self, component: int, moment: int, said: Said) -> None:
+        suspect = self._suspects[component]
+        if said == suspect.now:
+            suspect.low = moment
+        else:
+            suspect.high = moment
+            self._set_timer(component, moment)
+        if suspect.high // SECOND - suspect.low // SECOND <= 1:
+            del self._suspects[component]
 
     def _set_timer(self, component: int, moment: int) -> None:
         self._due[component] = moment

@@ -93,14 +93,15 @@ class Chain:
         masks = ", ".join(f"coalesce(b.m{n}, 0)::bigint as m{n}" for n in range(self.slots))
         if self._has_features:
             scored = f" left join {names[SCORES]} s on s.person_id = f.person_id" if has_scores else ""
-            said = "json_merge_patch(to_json(f), to_json(s))" if has_scores else "to_json(f)"
+            said = "to_json(s)" if has_scores else "null"
             tail += (
                 f"select coalesce(b.person_id, f.person_id::varchar) as person_id, {masks},"
-                f" case when f.person_id is not null then {said}::varchar end as features"
+                f" case when f.person_id is not null then to_json(f)::varchar end as features,"
+                f" {said}::varchar as scores"
                 f" from {names[FEATURES]} f{scored} full join bits_now b on b.person_id = f.person_id::varchar"
             )
         else:
-            tail += f"select b.person_id, {masks}, null::varchar as features from bits_now b"
+            tail += f"select b.person_id, {masks}, null::varchar as features, null::varchar as scores from bits_now b"
         identifiers = IDENTIFIER_SCHEMA.empty_table()
         inlined = _inline(self._statement(list(staging.types), bodies, tail))
         self.columns = self._needed(con, inlined, staging.schema.empty_table(), identifiers)
@@ -116,7 +117,7 @@ class Chain:
             ) from error
 
     def evaluate(self, rows: pa.Table, identifiers: pa.Table, as_of: datetime) -> pa.Table:
-        """person_id, m0, m1, … (bits of segments), features (JSON text or null); one row per person.
+        """person_id, m0, m1, … (bits of segments), features and scores (JSON text or null); one row per person.
 
         Args:
             rows: staged events with the columns `columns`.
@@ -175,14 +176,14 @@ class Chain:
             con.unregister("arriving")
         con.execute("set variable as_of = timestamp '2026-01-01'")
         # The planner would answer from empty tables at once.
-        con.execute("set disabled_optimizers = 'statistics_propagation,empty_result_pullup'")
+        con.execute("set disabled_optimizers = 'in_clause,statistics_propagation,empty_result_pullup'")
         try:
             plan = con.execute(f"explain (format json) {statement}").fetchall()[0][1]
         except duckdb.Error:
             self.reads_sightings = True
             return list(self._staging.types)
         finally:
-            con.execute("drop table rows_now; drop table identifiers_now; set disabled_optimizers = ''")
+            con.execute("drop table rows_now; drop table identifiers_now; set disabled_optimizers = 'in_clause'")
         # Any word counts: a filter may be written in any way, and a column too many costs little.
         words = set(re.findall(r"\w+", json.dumps(list(_scans(json.loads(plan))))))
         self.reads_sightings = bool(words & {"last_seen_at", "first_seen_at"})

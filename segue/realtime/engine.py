@@ -3,14 +3,14 @@
 import logging
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import pyarrow as pa
 
 from segue.clock import from_warehouse, to_warehouse
 from segue.models import Project
-from segue.realtime.ahead import Ahead, Said
+from segue.realtime.ahead import Ahead, Question, Said
 from segue.realtime.changes import NOTHING, Stay, carry_on, transitions
 from segue.realtime.events import IDENTITY_COLUMNS, Arrivals, Future, Seen
 from segue.realtime.features import Features
@@ -19,7 +19,7 @@ from segue.realtime.people import People, from_micros, micros
 from segue.realtime.rules import Rules
 from segue.realtime.sql import conform
 from segue.realtime.staging import Staging
-from segue.realtime.verdicts import Held, Verdicts
+from segue.realtime.verdicts import Held, Verdict, Verdicts
 from segue.store import PersonState, Update
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,21 @@ def _nothing_held(_relation: str) -> None:
 
 
 Evaluated = dict[int, dict[str, tuple[tuple[str, ...], str | None]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A question about the future, with all that is needed to answer it."""
+
+    question: Question
+    verdicts: Verdicts
+    rows: pa.Table
+    identifiers: pa.Table
+    moment: datetime
+
+    def run(self) -> pa.Table | None:
+        """The answer; None when some rule fails on somebody's data."""
+        return self.verdicts.ask_bare(self.rows, self.identifiers, self.moment)
 
 
 class Engine:
@@ -282,7 +297,32 @@ class Engine:
 
     def look_ahead(self, as_of: datetime, *, limit: int = 200) -> bool:
         """One step of finding out who will change with nothing arriving. False: nothing to do at present."""
-        return self._ahead.look(micros(to_warehouse(as_of)), self._ask, self._states, limit)
+        look = self.begin_look(as_of, limit=limit)
+        if look is not None:
+            self.end_look(look, look.run())
+        return look is not None
+
+    def begin_look(self, as_of: datetime, *, limit: int) -> Look | None:
+        """The same in two steps, so that batches go on meanwhile: `run` of what this returns may be called by another
+        thread, and its answer is for `end_look`. One at a time; None: nothing to do at present."""
+        question = self._ahead.question(micros(to_warehouse(as_of)), limit)
+        if question is None:
+            return None
+        moment = from_warehouse(from_micros(question.moment))
+        rows = self.history.take(question.components)
+        return Look(question, self._verdicts, rows, self.people.table(question.components, moment), moment)
+
+    def end_look(self, look: Look, answer: pa.Table | None) -> None:
+        """Take what `run` said."""
+        if look.verdicts is not self._verdicts:
+            return  # there are new definitions: everybody is looked at again
+        components = look.question.components
+        if answer is None:
+            answer = self._verdicts.without_failing(look.rows, look.identifiers, look.moment)
+        said = self._by_component(components, self._verdicts.read(answer))
+        then = {root: {p: names for p, (names, _) in people.items() if names} for root, people in said.items()}
+        self.evaluated_count += len(components)
+        self._ahead.answer(look.question, then, self._states(components))
 
     @property
     def next_due(self) -> datetime | None:
@@ -398,24 +438,20 @@ class Engine:
                 self._big[into] = None
         self.people.joined.clear()
 
-    def _answers(self, roots: Collection[int], as_of: datetime, *, has_features: bool = True) -> Evaluated:
+    def _answers(self, roots: Collection[int], as_of: datetime) -> Evaluated:
         """What the SQL says of the people of these components."""
+        rows, identifiers = self.history.take(roots), self.people.table(roots, as_of)
+        self.evaluated_count += len(roots)
+        return self._by_component(roots, self._verdicts.ask(rows, identifiers, as_of))
+
+    def _by_component(self, roots: Collection[int], said: Iterable[Verdict]) -> Evaluated:
         person_root = {person: root for root in roots for person in self.people.people_of(root)}
         found: Evaluated = {root: {} for root in roots}
-        rows, identifiers = self.history.take(roots), self.people.table(roots, as_of)
-        for person, names, features in self._verdicts.ask(rows, identifiers, as_of, has_features=has_features):
+        for person, names, features in said:
             root = person_root.get(person)
             if root is not None:
                 found[root][person] = (names, features)
-        self.evaluated_count += len(roots)
         return found
-
-    def _ask(self, roots: Collection[int], moment: int) -> Mapping[int, Said]:
-        as_of = from_warehouse(from_micros(moment))
-        return {
-            root: {person: names for person, (names, _) in said.items() if names}
-            for root, said in self._answers(roots, as_of, has_features=False).items()
-        }
 
     def _states(self, roots: Iterable[int]) -> Mapping[int, Said]:
         return {

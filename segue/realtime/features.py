@@ -28,3 +28,9 @@ class Features(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._read())
+
+
+def with_scores(features: str, scores: str) -> str:
+    """A row of features with the scores of the same person, both as JSON objects; unknown scores are left out."""
+    known = {name: value for name, value in orjson.loads(scores).items() if value is not None and name != "person_id"}
+    return f"{features[:-1]},{orjson.dumps(known).decode()[1:]}" if known else features

@@ -5,17 +5,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from segue.clock import from_warehouse
 from segue.errors import DefinitionError, LogDownError, SegueError, ValkeyError
 from segue.log import Log, Position
 from segue.models import Project, fingerprint_of, prepare
-from segue.realtime.engine import Engine
+from segue.realtime.engine import Engine, Look
 from segue.realtime.figures import Figures
 from segue.realtime.intake import Batch, Intake
 from segue.realtime.landed import Watch
@@ -36,7 +38,7 @@ _PROJECT_SECONDS = 3.0
 _WAREHOUSE_SECONDS = 30.0
 _STATUS_SECONDS = 1.0
 _LOOK_PEOPLE = 200
-_LOOK_PEOPLE_BUSY = 50  # the next batch waits meanwhile
+_LOOK_SECONDS = 0.005  # until it is asked whether a look is over
 #: Messages of a backlog that are taken before anybody is evaluated.
 _COLLECT_AT_MOST = 1_000_000
 _PIECE_ROWS = 20_000  # of a pass, so that batches wait for a moment only
@@ -89,6 +91,8 @@ class Service:
         self._folder = settings.home / "realtime"
         self._next_project: Project | None = None
         self._published: Project | None = None  # that which is evaluated, without what was kept of an earlier one
+        self._beside = ThreadPoolExecutor(1, "look")
+        self._looking: tuple[Look, Future[pa.Table | None], float] | None = None  # since when
         self.figures = Figures()
 
     def stop(self) -> None:
@@ -128,6 +132,7 @@ class Service:
                 project = again
         finally:
             self._stop.set()
+            self._beside.shutdown()
             keeper.join(timeout=5)
             if self._lost is None:
                 self._store.release(self._token)
@@ -239,6 +244,7 @@ class Service:
                         return project
         finally:
             intake.stop()
+            self._looking = None
         return None
 
     def _now(self, engine: Engine) -> datetime:
@@ -249,6 +255,8 @@ class Service:
         """How long to wait for a batch before there is something else to do."""
         if engine.is_passing or self._landed.has_some:
             return 0.0
+        if self._looking is not None:
+            return _LOOK_SECONDS
         moments = [m for m in (engine.next_due, engine.next_look) if m is not None]
         if engine.has_big:
             return 0.02
@@ -300,10 +308,21 @@ class Service:
             if big is not None:
                 self._apply(big, self._position)
             self.figures.big.took(started, time.monotonic())
-        elif (not is_busy or self.figures.looking.may(started)) and engine.look_ahead(
-            self._now(engine), limit=_LOOK_PEOPLE_BUSY if is_busy else _LOOK_PEOPLE
-        ):
-            self.figures.looking.took(started, time.monotonic())
+        else:
+            self._look(engine, is_busy=is_busy)
+
+    def _look(self, engine: Engine, *, is_busy: bool) -> None:
+        """Look ahead in a thread of its own: no batch waits for it."""
+        if self._looking is not None:
+            look, answer, started = self._looking
+            if answer.done():
+                self._looking = None
+                engine.end_look(look, answer.result())
+                self.figures.looking.took(started, time.monotonic())
+        elif not is_busy or self.figures.looking.may(time.monotonic()):
+            begun = engine.begin_look(self._now(engine), limit=_LOOK_PEOPLE)
+            if begun is not None:
+                self._looking = begun, self._beside.submit(begun.run), time.monotonic()
 
     def _apply(self, update: Update, position: Position) -> None:
         """Write; while the store cannot be reached, wait and try again: what was evaluated stays true."""

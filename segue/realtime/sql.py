@@ -2,11 +2,12 @@
 
 The text of a model stays as dbt compiled it, but for two things that are found by the tokenizer: names of relations,
 and `getvariable('as_of')`. The variable would be folded into a prepared plan, and a statement parameter makes DuckDB
-plan anew each time; a one-row relation does neither, and planning is half of what a small batch costs.
+plan anew each time, which is half of what a small batch costs. So the time stands at the end of the text that executes
+the plan, which is the one thing about an execution that an expression can ask for.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import duckdb
 import pyarrow as pa
@@ -19,6 +20,9 @@ from segue.models.check import empty_lake
 from segue.models.project import quote
 from segue.warehouse import Connection
 from segue.warehouse.connect import LAKE
+
+#: What takes the place of `getvariable('as_of')`: the 16 digits (2001 to 2286) that `Prepared.run` writes last.
+_CLOCK = "make_timestamp(right(current_query(), 16)::bigint)"
 
 
 class Stream:
@@ -88,14 +92,12 @@ class Prepared:
         self._streams = {name: Stream(table) for name, table in streams.items()}
         for name, stream in self._streams.items():
             self.con.register(name, stream)
-        self._clock = Stream(_moment(datetime(2026, 1, 1)))  # noqa: DTZ001 — naive UTC, as in the warehouse
-        self.con.register("clock_now", self._clock)
         self._is_planned = True
         try:
-            text = rewrite(sql, _Same(), clock="(select as_of from clock_now)")
+            text = rewrite(sql, _Same(), clock=_CLOCK)
             self.con.execute(f"prepare statement_now as {text}")
         except duckdb.Error:
-            # Some places of SQL take no sub-query: there the statement is planned each time.
+            # Some places of SQL take a constant only: there the statement is planned each time.
             self._is_planned = False
             self._sql = sql
             self.con.execute("set variable as_of = timestamp '2026-01-01'")
@@ -108,8 +110,7 @@ class Prepared:
             self._streams[name].table = table
         moment = to_warehouse(as_of)
         if self._is_planned:
-            self._clock.table = _moment(moment)
-            return self.con.execute("execute statement_now").to_arrow_table()
+            return self.con.execute(f"execute statement_now -- {_micros(moment):016}").to_arrow_table()
         self.con.execute("set variable as_of = $1::timestamp", [moment])
         return self.con.execute(self._sql).to_arrow_table()
 
@@ -119,14 +120,17 @@ class _Same(dict[str, str]):
         return '"' + LAKE + '".' + ".".join(quote(part) for part in relation.split("."))
 
 
-def _moment(moment: datetime) -> pa.Table:
-    return pa.table({"as_of": pa.array([moment], pa.timestamp("us"))})
+def _micros(moment: datetime) -> int:
+    return (moment - datetime(1970, 1, 1)) // timedelta(microseconds=1)  # noqa: DTZ001 — naive UTC
 
 
 def memory() -> Connection:
-    """An in-memory DuckDB on one thread: two use more processor for the same small statement."""
+    """An in-memory DuckDB on one thread: two use more processor for the same small statement.
+
+    A list of constants stays a comparison: DuckDB would join with it, which costs more than to compare a few rows.
+    """
     con = empty_lake()
-    con.execute("set threads = 1; set enable_progress_bar = false")
+    con.execute("set threads = 1; set enable_progress_bar = false; set disabled_optimizers = 'in_clause'")
     con.execute("set variable window_start = null::timestamp; set variable window_end = null::timestamp")
     return con
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 from segue.errors import DefinitionError
 from segue.models import Project
 from segue.realtime.chain import Chain
+from segue.realtime.features import with_scores
 from segue.realtime.rules import Decoder, Rules, rules
 from segue.realtime.staging import Staging
 
@@ -18,6 +19,9 @@ log = logging.getLogger(__name__)
 
 #: Answers with a relation of the warehouse as an Arrow table; None when it is not there.
 Held = Callable[[str], pa.Table | None]
+
+#: person_id, segments, features as JSON text.
+Verdict = tuple[str, tuple[str, ...], str | None]
 
 
 class Verdicts:
@@ -43,28 +47,37 @@ class Verdicts:
         self.columns = tuple(self._chain.columns)  # of staged events, that an answer depends on
         self.reads_sightings = self._chain.reads_sightings
 
-    def ask(
-        self, rows: pa.Table, identifiers: pa.Table, as_of: datetime, *, has_features: bool = True
-    ) -> Iterator[tuple[str, tuple[str, ...], str | None]]:
-        """person_id, segments, features as JSON text; of everybody who has either.
+    def ask(self, rows: pa.Table, identifiers: pa.Table, as_of: datetime) -> Iterator[Verdict]:
+        """What is said of everybody who has segments or features.
 
         Args:
             rows: staged events, at least `columns`.
             identifiers: `identity.identifiers` of those whose events they are.
             as_of: aware.
-            has_features: whether features are wanted; an answer without them costs two thirds.
         """
         try:
-            answer = self._evaluate(self._chain if has_features else self._bare, rows, identifiers, as_of)
+            answer = self._evaluate(self._chain, rows, identifiers, as_of)
         except duckdb.Error:
-            # The database's own words may quote somebody's data.
-            log.error("a segment cannot be evaluated on somebody's events; looking which")
-            answer = self._without_failing(rows, identifiers, as_of)
+            answer = self.without_failing(rows, identifiers, as_of)
+        return self.read(answer)
+
+    def ask_bare(self, rows: pa.Table, identifiers: pa.Table, as_of: datetime) -> pa.Table | None:
+        """The same without features, which costs two thirds, to be given to `read`; None when some rule fails.
+
+        Another thread may call it while this one asks something else.
+        """
+        try:
+            return self._evaluate(self._bare, rows, identifiers, as_of)
+        except duckdb.Error:
+            return None
+
+    def read(self, answer: pa.Table) -> Iterator[Verdict]:
+        """Bits as names of segments."""
         masks = zip(*(answer[f"m{n}"].to_pylist() for n in range(self._chain.slots)), strict=True)
         names = self._decoder.names
-        people, features = answer["person_id"].to_pylist(), answer["features"].to_pylist()
-        for person, mask, feature in zip(people, masks, features, strict=True):
-            yield person, names(mask), feature
+        people, features, scores = (answer[name].to_pylist() for name in ("person_id", "features", "scores"))
+        for person, mask, said, scored in zip(people, masks, features, scores, strict=True):
+            yield person, names(mask), said if said is None or scored is None else with_scores(said, scored)
 
     def hold(self, before: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]:
         """The segments of a person, with those that cannot be evaluated at present as they were before."""
@@ -78,8 +91,10 @@ class Verdicts:
     def _evaluate(chain: Chain, rows: pa.Table, identifiers: pa.Table, as_of: datetime) -> pa.Table:
         return chain.evaluate(rows.select(chain.columns), identifiers, as_of)
 
-    def _without_failing(self, rows: pa.Table, identifiers: pa.Table, as_of: datetime) -> pa.Table:
+    def without_failing(self, rows: pa.Table, identifiers: pa.Table, as_of: datetime) -> pa.Table:
         """As in the warehouse, one rule that fails on somebody's data takes only itself out."""
+        # The database's own words may quote somebody's data.
+        log.error("a segment cannot be evaluated on somebody's events; looking which")
         failing = set(self.rules.held)
         for segment in self.rules.evaluated:
             try:

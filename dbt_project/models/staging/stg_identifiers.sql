@@ -33,9 +33,9 @@ fresh as (
         max(load_id) as last_load_id
     from mentions
     group by identifier_type, {{ kept_value() }}
-),
+)
+{%- if mark %},
 
-{% if mark -%}
 all_seen as (
     select * from fresh
     union all
@@ -50,9 +50,6 @@ all_seen as (
                 and fresh.identifier_value = earlier.identifier_value
         )
 )
-{%- else -%}
-all_seen as (select * from fresh)
-{%- endif %}
 
 select
     identifier_type,
@@ -65,3 +62,7 @@ select
     max(last_load_id) as last_load_id
 from all_seen
 group by identifier_type, identifier_value
+{%- else %}
+
+select * from fresh
+{%- endif %}

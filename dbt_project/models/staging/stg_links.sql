@@ -39,39 +39,23 @@ anchored as (
     from usable
 ),
 
--- Materialized, since a filter pushed into each part is planned for a tenth of a second, for every batch in real time.
-pairs as materialized (
-    select
-        'anonymous_id' as left_type,
-        browser as left_value,
-        'user_id' as right_type,
-        account_id as right_value,
-        'same_message' as rule,
-        message_id, occurred_at, received_at, load_id
-    from anchored
+pairs as (
+    {%- set of_event = 'message_id, occurred_at, received_at, load_id' %}
+    {%- set names = ['left_type', 'left_value', 'right_type', 'right_value', 'rule'] %}
+    {%- set sent = [
+        ["'anonymous_id'", 'browser', "'user_id'", 'account_id', "'same_message'"],
+        ["'device_id'", 'device', "'user_id'", 'account_id', "'device'"],
+        ["'device_id'", 'device', "'anonymous_id'", 'browser', "'device'"],
+        ["'email'", 'email', 'anchor_type', 'anchor', "'email'"],
+        ["'phone'", 'phone', 'anchor_type', 'anchor', "'phone'"],
+        ["'advertising_id'", 'advertising_id', 'anchor_type', 'anchor', "'advertising_id'"],
+        ["'anonymous_id'", "case when event_type = 'alias' then previous_id end", "'user_id'", 'account_id', "'alias'"],
+    ] %}
+    {{ rows_of_each('anchored', names, sent, of_event) }}
     union all
-    select 'device_id', device, 'user_id', account_id, 'device', message_id, occurred_at, received_at, load_id
-    from anchored
-    union all
-    select 'device_id', device, 'anonymous_id', browser, 'device', message_id, occurred_at, received_at, load_id
-    from anchored
-    {%- for type in ('email', 'phone', 'advertising_id') %}
-    union all
-    select '{{ type }}', {{ type }}, anchor_type, anchor, '{{ type }}', message_id, occurred_at, received_at, load_id
-    from anchored
-    {%- endfor %}
-    union all
-    select
-        external_type, external_value, anchor_type, anchor, 'external_id',
-        message_id, occurred_at, received_at, load_id
-    from (
-        {{ external_ids_of('anchored', 'anchor_type, anchor, message_id, occurred_at, received_at, load_id') }}
-    ) as sent
+    select external_type, external_value, anchor_type, anchor, 'external_id', {{ of_event }}
+    from ({{ external_ids_of('anchored', 'anchor_type, anchor, ' ~ of_event) }}) as sent
     where {{ refusal('external_type', 'external_value') }} is null
-    union all
-    select 'anonymous_id', previous_id, 'user_id', account_id, 'alias', message_id, occurred_at, received_at, load_id
-    from anchored
-    where event_type = 'alias'
 ),
 
 linked as (
@@ -99,9 +83,9 @@ fresh as (
         max(load_id) as last_load_id
     from linked
     group by left_type, left_value, right_type, right_value, rule
-),
+)
+{%- if mark %},
 
-{% if mark -%}
 all_seen as (
     select * from fresh
     union all
@@ -119,9 +103,6 @@ all_seen as (
                 and fresh.rule = earlier.rule
         )
 )
-{%- else -%}
-all_seen as (select * from fresh)
-{%- endif %}
 
 select
     left_type,
@@ -138,3 +119,7 @@ select
     max(last_load_id) as last_load_id
 from all_seen
 group by left_type, left_value, right_type, right_value, rule
+{%- else %}
+
+select * from fresh
+{%- endif %}
