@@ -98,7 +98,7 @@ def services(settings: Settings) -> tuple[Service, ...]:
     env = {"SEGUE_HOME": str(settings.home), "SEGUE_COLLECTOR_PORT": str(collector), "SEGUE_API_PORT": str(api)}
     env["SEGUE_DASHBOARD_PORT"] = str(pages)
     os.environ.update(env)
-    # The engine's statements make and free thousands of small objects each; kept by their thread, they cost a seventh less.
+    # The engine's statements make and free thousands of small objects; kept by their thread, they cost a seventh less.
     os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.tcache_count=20000")
     found = []
     if not settings.valkey_url:

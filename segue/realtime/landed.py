@@ -53,12 +53,11 @@ class Watch:
     def look(self) -> None:
         """Look once."""
         before = self._sources.load_id
-        fresh, held_is_old = self._sources.fresh(), self._sources.held_is_old()
-        decisions = self._sources.decisions()
-        for piece in () if fresh is None else fresh.to_batches(max_chunksize=_TOGETHER):
+        news = self._sources.news()
+        for piece in () if news.fresh is None else news.fresh.to_batches(max_chunksize=_TOGETHER):
             self._found.append(Landed(pa.Table.from_batches([piece]), before, held_is_old=False))
-        if fresh is not None or held_is_old or decisions is not None:
-            self._found.append(Landed(None, self._sources.load_id, held_is_old, decisions))
+        if news.fresh is not None or news.held_is_old or news.decisions is not None:
+            self._found.append(Landed(None, self._sources.load_id, news.held_is_old, news.decisions))
 
     @property
     def has_some(self) -> bool:

@@ -6,6 +6,7 @@ on meanwhile is found twice, and counted once, but never missed.
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -35,6 +36,15 @@ _READ_BYTES = 32_000_000
 _CHUNK_BYTES = 8_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """What has changed in the warehouse."""
+
+    fresh: pa.Table | None  # messages that have come
+    held_is_old: bool  # what `Sources.held` said is not what the warehouse says now
+    decisions: list[dict[str, Any]] | None  # all about identity, when there is a new one
+
+
 class Sources:
     """Where an engine's history comes from.
 
@@ -61,12 +71,6 @@ class Sources:
                 return con.execute(f"from {quote(schema)}.{quote(table)}").to_arrow_table()
             except duckdb.CatalogException:
                 return None
-
-    def held_is_old(self) -> bool:
-        """Whether the warehouse says something else now of what was read by `held`."""
-        with self._warehouse.read() as con:
-            # A copy: the engine may read others meanwhile.
-            return any(digest(con, relation) != known for relation, known in list(self.held_digests.items()))
 
     def build(
         self, project: Project, *, as_of: datetime, applied: Position, refused: Mapping[str, str], horizon_seconds: int
@@ -102,25 +106,25 @@ class Sources:
             found.setdefault(person, {})[segment] = from_warehouse(entered_at)
         return found
 
-    def fresh(self) -> pa.Table | None:
-        """Messages that came into the warehouse since this was last asked; None when there are none."""
+    def news(self) -> News:
+        """What the warehouse knows since this was last asked; looked up at once, since to open it is what costs."""
         with self._warehouse.read() as con:
-            newest = _newest_load(con)
-            if newest is None or newest <= self.load_id:
-                return None
-            found = con.execute(
-                "from raw.events where load_id > $1 and load_id <= $2", [self.load_id, newest]
-            ).to_arrow_table()
-        self.load_id = newest
-        return found
+            fresh = self._fresh(con)
+            # A copy: the engine may read others meanwhile.
+            is_old = any(digest(con, relation) != known for relation, known in list(self.held_digests.items()))
+            decisions = read_decisions(con)
+        is_new = decisions != self._decisions
+        self._decisions = decisions
+        return News(fresh, held_is_old=is_old, decisions=decisions if is_new else None)
 
-    def decisions(self) -> list[dict[str, Any]] | None:
-        """Every decision about identity, when there is a new one since this was last asked; else None."""
-        with self._warehouse.read() as con:
-            found = read_decisions(con)
-        if found == self._decisions:
+    def _fresh(self, con: Connection) -> pa.Table | None:
+        newest = _newest_load(con)
+        if newest is None or newest <= self.load_id:
             return None
-        self._decisions = found
+        found = con.execute(
+            "from raw.events where load_id > $1 and load_id <= $2", [self.load_id, newest]
+        ).to_arrow_table()
+        self.load_id = newest
         return found
 
     def _applied_entries(self, applied: Position) -> Iterator[bytes]:

@@ -3,6 +3,7 @@
 import pyarrow as pa
 
 from segue.realtime.landed import Watch
+from segue.realtime.start import News
 
 
 class Loads:
@@ -10,17 +11,12 @@ class Loads:
 
     load_id = 7
 
-    def fresh(self) -> pa.Table | None:
+    def news(self) -> News:
         if self.load_id == 8:
-            return None
+            return News(None, held_is_old=True, decisions=None)
         self.load_id = 8
-        return pa.table({"message_id": [f"m{n}" for n in range(5_000)]})
-
-    def decisions(self) -> None:
-        return None
-
-    def held_is_old(self) -> bool:
-        return True
+        fresh = pa.table({"message_id": [f"m{n}" for n in range(5_000)]})
+        return News(fresh, held_is_old=True, decisions=None)
 
 
 def test_a_load_is_known_with_its_last_piece() -> None:
