@@ -23,9 +23,8 @@ class Stay:
 NOTHING = Stay((), ())
 
 
-def transition_id(segment: str, person_id: str, effective_at: datetime, change: str) -> str:
-    """The id under which the history of segments knows this change too."""
-    moment = to_warehouse(effective_at).strftime("%Y-%m-%dT%H:%M:%S.%f")
+def transition_id(segment: str, person_id: str, moment: str, change: str) -> str:
+    """The id under which the history of segments knows this change too; `moment` as its ids spell it."""
     return hashlib.sha256(f"{segment}|{person_id}|{moment}|{change}".encode()).hexdigest()[:32]
 
 
@@ -75,10 +74,11 @@ def transitions(
             for segment in now:
                 if segment not in was:
                     entries.append((person, segment, "merged" if (segment, person) in handed_over else "entered"))
+    moment = to_warehouse(as_of).strftime("%Y-%m-%dT%H:%M:%S.%f")
     for person, segment, change in (*exits, *entries):
         told.append(
             Transition(
-                transition_id=transition_id(segment, person, as_of, change),
+                transition_id=transition_id(segment, person, moment, change),
                 person_id=person,
                 segment=segment,
                 change=change,
