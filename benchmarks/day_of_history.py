@@ -60,7 +60,7 @@ def _refresh(settings: Settings, project: Project, as_of: datetime, *, full: boo
         stitch(con, as_of=as_of)
     lap("identity", started)
     started = time.perf_counter()
-    _dbt(settings, project, as_of, "intermediate", "marts", "segments", full=full)
+    _dbt(settings, project, as_of, "intermediate", "marts", "propensity", "segments", full=full)
     lap("marts and segments", started)
     started = time.perf_counter()
     with warehouse.write("benchmark") as con:

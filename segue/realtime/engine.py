@@ -3,15 +3,15 @@
 import logging
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pyarrow as pa
 
 from segue.clock import from_warehouse, to_warehouse
 from segue.models import Project
-from segue.realtime.ahead import Ahead, Question, Said
-from segue.realtime.changes import NOTHING, Stay, carry_on, transitions
+from segue.realtime.ahead import Ahead, Question
+from segue.realtime.changes import Stay
 from segue.realtime.events import IDENTITY_COLUMNS, Arrivals, Future, Seen
 from segue.realtime.features import Features
 from segue.realtime.history import History
@@ -19,6 +19,7 @@ from segue.realtime.people import People, from_micros, micros
 from segue.realtime.rules import Rules
 from segue.realtime.sql import conform
 from segue.realtime.staging import Staging
+from segue.realtime.stays import NOBODIES, Stays
 from segue.realtime.verdicts import Held, Verdict, Verdicts
 from segue.store import PersonState, Update
 
@@ -82,13 +83,11 @@ class Engine:
         self._needs_sightings = self._verdicts.reads_sightings
         self._arrivals = Arrivals(self.staging, self.people, needs_sightings=self._needs_sightings)
         self._ahead = Ahead(horizon_seconds)
-        self._stays: dict[str, Stay] = {}
+        self._stays = Stays(self.people)
         self._dirty: set[int] = set()  # collected: identifiers to resolve, components touched
         self._touched: dict[int, None] = {}
         self._pass: deque[int] | None = None
         self._pass_cause, self._pass_all = "load", True
-        self._in_store: set[str] | None = None  # during a first fill: people who have come into the store
-        self._known: dict[int, list[str]] = {}  # component → people that the store knows there
         self._big: dict[int, None] = {}
         self._future = Future()
         self.as_of = datetime(1970, 1, 1, tzinfo=UTC)
@@ -135,7 +134,7 @@ class Engine:
 
     def restore(self, stays: Iterable[tuple[str, Mapping[str, datetime]]]) -> None:
         """Take over what the store says of people: person_id, segment → entered_at. To be called after `load`."""
-        self._place(self._take_over(stays))
+        self._stays.take_over(stays)
 
     def correct(self, stored: Mapping[str, Mapping[str, datetime] | None], as_of: datetime) -> Update:
         """Look again at people about whom the store may be wrong, whoever wrote what it says.
@@ -144,33 +143,11 @@ class Engine:
             stored: person_id → segment → entered_at, as the store has it; None: nobody has the id.
         """
         self._advance(as_of)
-        for person in stored:
-            self._stays.pop(person, None)
-        self._take_over((person, since) for person, since in stored.items() if since is not None)
-        roots = [root for root in self._place(list(stored)) if root >= 0]
+        unknown = [person for person, since in stored.items() if since is None]
+        roots = self._stays.forget(unknown)
+        roots += self._stays.take_over((person, since) for person, since in stored.items() if since is not None)
+        roots = [root for root in dict.fromkeys(roots) if root != NOBODIES]
         return self._evaluate(roots, as_of, cause="audit", big_too=True, and_nobodies=True)
-
-    def _take_over(self, stays: Iterable[tuple[str, Mapping[str, datetime]]]) -> list[str]:
-        found = []
-        for person, since in stays:
-            names = tuple(sorted(since))
-            self._stays[person] = Stay(names, tuple(since[name] for name in names))
-            found.append(person)
-        return found
-
-    def _place(self, people: Sequence[str]) -> list[int]:
-        """Note in which component each id is, or the one that it has become; -1: nobody is left of it."""
-        alive: dict[str, int] = {}
-        for root in self.people.roots():
-            alive |= dict.fromkeys(self.people.people_of(root), root)
-        found: dict[int, None] = {}
-        for person in people:
-            # Nobody of that id is left: it leaves when everybody is evaluated.
-            into = person if person in alive else self.people.survivor(person)
-            root = alive.get(into or person, -1)
-            self._known.setdefault(root, []).append(person)
-            found[root] = None
-        return list(found)
 
     def start_pass(self, cause: str, *, all_people: bool = True, in_store: Iterable[str] = ()) -> None:
         """Have everybody evaluated, by `pass_step`; replaces a pass that was not finished.
@@ -182,7 +159,7 @@ class Engine:
         """
         self._pass = deque(self.people.roots())
         self._pass_cause, self._pass_all = cause, all_people
-        self._in_store = set(in_store) if cause == "load" else None
+        self._stays.first_fill(in_store if cause == "load" else None)
 
     def pass_step(self, as_of: datetime, *, rows: int = ROWS_PER_PIECE) -> Update | None:
         """The next piece of the pass, of about so many rows; None when it is over. Batches may come in between."""
@@ -203,7 +180,7 @@ class Engine:
             list(piece), as_of, cause=self._pass_cause, all_people=self._pass_all, and_nobodies=is_over
         )
         if is_over:
-            self._in_store = None
+            self._stays.first_fill(None)
         return update
 
     @property
@@ -282,7 +259,7 @@ class Engine:
         roots = list(dict.fromkeys((*(self.people.root(n) for n in nodes), *timed, *late)))
         update = self._evaluate(roots, as_of, cause="time", merges=news, all_people=False)
         if late:
-            among = {person for root in late for person in self._known.get(root, ())}
+            among = set(self._stays.people_in(late))
             self.caught_by_sweep += sum(t.person_id in among for t in update.transitions)
         return update
 
@@ -322,7 +299,7 @@ class Engine:
         said = self._by_component(components, self._verdicts.read(answer))
         then = {root: {p: names for p, (names, _) in people.items() if names} for root, people in said.items()}
         self.evaluated_count += len(components)
-        self._ahead.answer(look.question, then, self._states(components))
+        self._ahead.answer(look.question, then, self._stays.states(components))
 
     @property
     def next_due(self) -> datetime | None:
@@ -360,7 +337,7 @@ class Engine:
 
     def memberships(self) -> dict[str, tuple[str, ...]]:
         """person_id → segments, of everybody who is in one."""
-        return {person: stay.segments for person, stay in self._stays.items() if stay.segments}
+        return self._stays.memberships()
 
     # New definitions.
 
@@ -431,9 +408,7 @@ class Engine:
         for into, gone in self.people.joined:
             self.history.join(into, gone)
             self._ahead.join(gone)
-            known = self._known.pop(gone, None)
-            if known:
-                self._known.setdefault(into, []).extend(known)
+            self._stays.join(into, gone)
             if self._big.pop(gone, 0) is None:
                 self._big[into] = None
         self.people.joined.clear()
@@ -452,12 +427,6 @@ class Engine:
             if root is not None:
                 found[root][person] = (names, features)
         return found
-
-    def _states(self, roots: Iterable[int]) -> Mapping[int, Said]:
-        return {
-            root: {p: s.segments for p in self._known.get(root, ()) if (s := self._stays.get(p, NOTHING)).segments}
-            for root in roots
-        }
 
     def _evaluate(
         self,
@@ -478,20 +447,18 @@ class Engine:
                 held_up = set(apart)
                 roots = [root for root in roots if root not in held_up]
         answers = self._answers(roots, as_of) if roots else {}
-        before: dict[str, Stay] = {}
+        before = self._stays.before((*roots, NOBODIES) if and_nobodies else roots)
         after: dict[str, Stay] = {}
         states: list[PersonState] = []
         for root in roots:
             said = answers[root]
             identifiers = self.people.identifiers_of(root)
-            known = self._known.get(root, ())
-            before |= {person: self._stays[person] for person in known if person in self._stays}
             for person, keys in identifiers.items():
                 names, features = said.get(person, ((), None))
-                was = self._stays.get(person, NOTHING)
-                names = self._verdicts.hold(was.segments, names)
-                now = after[person] = carry_on(was, names, as_of)
-                if all_people or now is not was:
+                names = self._verdicts.hold(self._stays.segments(person), names)
+                now, is_new = self._stays.carried_on(person, names, as_of)
+                after[person] = now
+                if all_people or is_new:
                     states.append(
                         PersonState(
                             person_id=person,
@@ -501,38 +468,8 @@ class Engine:
                             as_of=as_of,
                         )
                     )
-            self._known[root] = list(identifiers)
+            self._stays.live_in(root, identifiers)
             self._ahead.touch(root)
         if and_nobodies:
-            nobodies = self._known.pop(-1, ())
-            before |= {person: self._stays[person] for person in nobodies if person in self._stays}
-        return self._tell(before, after, states, merges, as_of=as_of, cause=cause)
-
-    def _tell(
-        self,
-        before: dict[str, Stay],
-        after: dict[str, Stay],
-        states: list[PersonState],
-        merges: Sequence[tuple[str, str]],
-        *,
-        as_of: datetime,
-        cause: str,
-    ) -> Update:
-        left = [person for person in before if person not in after]
-        survivors = {person: into for person in left if (into := self.people.survivor(person)) is not None}
-        told = transitions(before, after, survivors, as_of=as_of, recorded_at=as_of, cause=cause)
-        if (seen := self._in_store) is not None:
-            # Nothing has happened to somebody who is found; what happens after that is told.
-            told = [replace(t, cause="time") if t.cause == "load" and t.person_id in seen else t for t in told]
-            seen.update(after)
-        for person in left:
-            self._stays.pop(person, None)
-        self._stays.update(after)
-        merged = dict(merges) | {person: survivors[person] for person in left if person in survivors}
-        return Update(
-            people=states,
-            merged=merged,
-            gone=[person for person in left if person not in survivors],
-            transitions=told,
-            as_of=as_of,
-        )
+            self._stays.live_in(NOBODIES, ())
+        return self._stays.update(before, after, states, merges, as_of=as_of, cause=cause)
