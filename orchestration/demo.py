@@ -125,7 +125,7 @@ def summarize(settings: Settings) -> None:
         ).fetchall()
         unusual = watch.anomalies(con)
         sent = con.execute(
-            "select channel, status, count(*), any_value(detail) from alerts.announcements group by all order by all"
+            "select distinct payload ->> '$.title', channel, status, detail from alerts.announcements order by all"
         ).fetchall()
     out.print(
         f"\n[bold]{books.read:,}[/] events read: {books.loaded:,} loaded, {books.duplicates:,} duplicates, "
@@ -156,7 +156,7 @@ def summarize(settings: Settings) -> None:
             for a in unusual
         ],
     )
-    _print("Alerts", ["channel", "status", "alerts", "where"], [(a, b, f"{c:,}", d or "") for a, b, c, d in sent])
+    _print("Alerts", ["alert", "channel", "status", "where"], [tuple(text or "" for text in row) for row in sent])
 
 
 def _print(title: str, columns: list[str], rows: list[tuple[str, ...]]) -> None:
