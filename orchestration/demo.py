@@ -66,6 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
                 realtime(settings, renew_keys=True) as beside,
                 serving(settings, port=options.port, dashboard=dashboard_of(beside)) as (url, program),
             ):
+                out.print(f"\n  export SEGUE_HOME={settings.home}", soft_wrap=True, highlight=False)
+                out.print("  has every `segue` command read this demo", style="dim", highlight=False)
                 announce(url, beside)
                 wait(program, beside)
     except SegueError as error:

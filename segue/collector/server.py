@@ -3,8 +3,6 @@
 import asyncio
 import logging
 import resource
-import signal
-import socket
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from segue.collector.app import Collector
 from segue.collector.bounded_log import bound_log
 from segue.collector.keys import KeyRing
-from segue.errors import BadSettingError
+from segue.listen import BACKLOG, address, answer, listen
 from segue.log import open_log
 from segue.settings import Settings
 
@@ -41,10 +39,11 @@ def serve(settings: Settings, *, port: int | None = None, told: Callable[[str], 
     Raises:
         BadSettingError: when the port cannot be opened.
     """
-    listener = _listen(settings.collector_host, settings.collector_port if port is None else port)
+    wanted = settings.collector_port if port is None else port
+    listener = listen(settings.collector_host, wanted, who="the collector", setting="SEGUE_COLLECTOR_PORT")
     _raise_file_limit()
     bound_log()
-    told(f"collector on http://{settings.collector_host}:{listener.getsockname()[1]}")
+    told(f"collector on {address(settings.collector_host, listener)}")
     config = uvicorn.Config(
         Collector(open_log(settings), KeyRing(settings)),
         http=_BoundedProtocol,
@@ -57,15 +56,12 @@ def serve(settings: Settings, *, port: int | None = None, told: Callable[[str], 
         proxy_headers=False,
         server_header=False,
         date_header=False,
-        backlog=1024,
+        backlog=BACKLOG,
         limit_concurrency=_CONNECTIONS,
         timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=_STOP_SECONDS,
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn ends on these, and passes them on when it is done: to end as asked is no failure.
-        signal.signal(number, lambda *_: None)
-    uvicorn.Server(config).run(sockets=[listener])
+    answer(config, listener)
 
 
 class _BoundedProtocol(HttpToolsProtocol):
@@ -106,21 +102,6 @@ class _BoundedProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(1024)
-    except OSError as error:
-        listener.close()
-        raise BadSettingError(
-            f"the collector cannot listen on {host}:{port}: {error.strerror}",
-            fix="stop what listens there, or set SEGUE_COLLECTOR_PORT",
-        ) from None
-    return listener
 
 
 def _raise_file_limit() -> None:

@@ -1,14 +1,13 @@
 """The dashboard as a process."""
 
-import signal
-import socket
 from collections.abc import Callable
 from datetime import datetime
 
 import uvicorn
 
+from segue.collector import bound_log
 from segue.dashboard.app import make_app
-from segue.errors import BadSettingError
+from segue.listen import address, answer, listen
 from segue.settings import Settings
 
 
@@ -21,16 +20,9 @@ def serve(
         BadSettingError: when the port cannot be opened.
     """
     wanted = settings.dashboard_port if port is None else port
-    listener = socket.socket(socket.AF_INET6 if ":" in settings.dashboard_host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.dashboard_host, wanted))
-    except OSError as error:
-        raise BadSettingError(
-            f"the dashboard cannot listen on {settings.dashboard_host}:{wanted}: {error.strerror}",
-            fix="stop what listens there, or set SEGUE_DASHBOARD_PORT",
-        ) from None
-    told(f"dashboard on http://{settings.dashboard_host}:{listener.getsockname()[1]}")
+    listener = listen(settings.dashboard_host, wanted, who="the dashboard", setting="SEGUE_DASHBOARD_PORT")
+    bound_log()
+    told(f"dashboard on {address(settings.dashboard_host, listener)}")
     config = uvicorn.Config(
         make_app(settings, clock),
         log_config=None,
@@ -39,7 +31,4 @@ def serve(
         server_header=False,
         timeout_graceful_shutdown=3,
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn ends on these, and passes them on when it is done: to end as asked is no failure.
-        signal.signal(number, lambda *_: None)
-    uvicorn.Server(config).run(sockets=[listener])
+    answer(config, listener)

@@ -1,6 +1,5 @@
 """The API as a process."""
 
-import signal
 import socket
 from collections.abc import Callable
 from datetime import datetime
@@ -9,7 +8,7 @@ from typing import Any
 import uvicorn
 
 from segue.collector import bound_log
-from segue.errors import BadSettingError
+from segue.listen import address, answer, listen
 from segue.serving.app import make_app
 from segue.settings import Settings
 
@@ -27,19 +26,10 @@ def serve(
         BadSettingError: when the port cannot be opened.
     """
     wanted = settings.api_port if port is None else port
-    listener = socket.socket(socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.api_host, wanted))
-        listener.listen(1024)  # who reads the address below may connect at once
-    except OSError as error:
-        raise BadSettingError(
-            f"the API cannot listen on {settings.api_host}:{wanted}: {error.strerror}",
-            fix="stop what listens there, or set SEGUE_API_PORT",
-        ) from None
+    listener = listen(settings.api_host, wanted, who="the API", setting="SEGUE_API_PORT")
     bound_log()
-    address = f"http://{settings.api_host}:{listener.getsockname()[1]}"
-    told(f"API on {address}, documented at {address}/docs, live page at {address}/live")
+    url = address(settings.api_host, listener)
+    told(f"API on {url}, documented at {url}/docs, live page at {url}/live")
     run_app(make_app(settings, clock), listener)
 
 
@@ -59,7 +49,4 @@ def run_app(app: Any, listener: socket.socket) -> None:
         timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=_STOP_SECONDS,
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn ends on these, and passes them on when it is done: to end as asked is no failure.
-        signal.signal(number, lambda *_: None)
-    uvicorn.Server(config).run(sockets=[listener])
+    answer(config, listener)
