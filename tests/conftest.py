@@ -1,12 +1,18 @@
 """Fixtures every room shares."""
 
+import shutil
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from segue.settings import Settings
 from segue.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture
@@ -23,3 +29,19 @@ def warehouse(settings: Settings) -> Warehouse:
 @pytest.fixture
 def as_of() -> datetime:
     return datetime(2026, 3, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    from playwright.sync_api import sync_playwright
+
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    assert chromium is not None, "the browser tests need Chromium: apt-get install chromium"
+    with sync_playwright() as playwright:
+        # Containers have no sandbox for a browser of root.
+        started = playwright.chromium.launch(
+            executable_path=chromium,
+            args=["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield started
+        started.close()

@@ -1,17 +1,14 @@
 """What a data engineer meets first: the asset graph in a real browser."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from orchestration.services import free_port
 from orchestration.up import serving
 from segue.settings import Settings
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 GROUPS = [
     "ingestion",
@@ -35,19 +32,6 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     # A port of its own: two that start at once must not meet.
     with serving(settings, port=free_port("127.0.0.1", 0)) as (address, _program):
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    assert CHROMIUM is not None, "the browser tests need Chromium: apt-get install chromium"
-    with sync_playwright() as playwright:
-        # Containers have no sandbox for a browser of root.
-        started = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import gzip
 import json
 import os
 import random
-import socket
 from datetime import timedelta
 
 import httpx
@@ -15,6 +14,7 @@ import pytest
 from segue.clock import system_time
 from segue.events import Judge
 from tests.collector.conftest import Installation
+from tests.raw_bytes import send_broken
 
 REQUESTS = 10_000
 RAW = 2_000
@@ -100,25 +100,9 @@ def test_odd_requests_are_answered_without_a_fault(collector: Installation, seed
 
 
 def test_raw_bytes_bring_nothing_down(collector: Installation) -> None:
-    chance = random.Random(3)
-    host, port = collector.url.removeprefix("http://").split(":")
     request = b"POST /v1/batch HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n" + b'{"batch":[{"a":1}]} '
     before = memory(collector)
-    for _ in range(RAW):
-        kind = chance.randrange(3)
-        if kind == 0:
-            text = chance.randbytes(chance.randrange(1, 3000))
-        else:
-            at = chance.randrange(len(request))
-            text = request[:at] + chance.randbytes(kind) + request[at + chance.randrange(9) :]
-        with socket.create_connection((host, int(port)), timeout=5) as link:
-            try:
-                link.sendall(text)
-                link.shutdown(socket.SHUT_WR)
-                while found := link.recv(4096):
-                    assert not found.startswith(b"HTTP/1.1 5")
-            except (ConnectionError, TimeoutError):
-                pass
+    send_broken(collector.url, request, RAW)
     assert collector.process.poll() is None
     assert httpx.get(f"{collector.url}/health").status_code == 200
     assert memory(collector) < before + 30_000_000

@@ -1,7 +1,6 @@
 """Whatever is asked: an answer that the API's own document describes, never a fault, and no memory that grows."""
 
 import random
-import socket
 from urllib.parse import quote
 
 import httpx
@@ -10,6 +9,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 
+from tests.raw_bytes import send_broken
 from tests.serving.conftest import Served
 
 RAW = 1_500
@@ -57,27 +57,11 @@ def test_a_stream_is_opened_or_refused(api: Served, seed: int) -> None:
 
 
 def test_raw_bytes_bring_nothing_down(api: Served) -> None:
-    chance = random.Random(3)
-    host, port = api.url.removeprefix("http://").split(":")
     request = (
         b"GET /v1/people/ada/segments HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n\r\n" % api.token.encode()
     )
     [process] = [c for c in psutil.Process().children() if "api" in c.cmdline()]
     before = process.memory_info().rss
-    for _ in range(RAW):
-        kind = chance.randrange(3)
-        if kind == 0:
-            text = chance.randbytes(chance.randrange(1, 3000))
-        else:
-            at = chance.randrange(len(request))
-            text = request[:at] + chance.randbytes(kind) + request[at + chance.randrange(9) :]
-        with socket.create_connection((host, int(port)), timeout=20) as link:
-            try:
-                link.sendall(text)
-                link.shutdown(socket.SHUT_WR)
-                while found := link.recv(4096):
-                    assert not found.startswith(b"HTTP/1.1 5"), text
-            except ConnectionError:
-                pass
+    send_broken(api.url, request, RAW)
     assert httpx.get(f"{api.url}/health").status_code == 200
     assert process.memory_info().rss < before + 30_000_000
