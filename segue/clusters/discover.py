@@ -17,12 +17,14 @@ from segue.clusters import life
 from segue.clusters.features import Feature, choose
 from segue.clusters.kept import Cluster, Drift, Kept
 from segue.clusters.methods import Candidate, Found, hdbscan, kmeans, silhouette
+from segue.clusters.plane import cells
 from segue.clusters.profiles import Profile, by_size, profiles
 from segue.clusters.tables import (
     ensure_tables,
     newest_model,
     next_id,
     write_events,
+    write_map,
     write_model,
     write_people,
     write_run,
@@ -160,6 +162,7 @@ def discover(
             write_people(
                 con, name, moment, ids=who.ids, labels=report.labels, distances=distances, profiles=report.profiles
             )
+            write_map(con, name, moment, cells(outcome.people.matrix, report.labels), report.profiles)
             parameters = outcome.found.parameters if outcome.found is not None else {"seed": seed}
             parameters = {**parameters, "logged": [d.feature.column for d in outcome.people.dimensions if d.is_logged]}
             if outcome.is_published:

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
-from sklearn.decomposition import PCA
 
 from segue.clusters.discover import ClusterReport, MethodReport
+from segue.clusters.plane import plane
 from segue.clusters.profiles import standardised_differences
 from segue.clusters.vectors import Dimension
 from segue.warehouse import Connection
@@ -58,10 +58,7 @@ def _title(report: ClusterReport, found: MethodReport) -> str:
 
 def _draw_points(axes: Any, report: ClusterReport, found: MethodReport, shown: int) -> None:
     matrix = report.people.matrix
-    model = PCA(n_components=min(2, *matrix.shape), svd_solver="full").fit(matrix)
-    places = model.transform(matrix)
-    if places.shape[1] == 1:
-        places = np.column_stack([places, np.zeros(len(places))])
+    places, shares = plane(matrix)
     some = np.arange(len(matrix))
     if len(some) > _MOST_POINTS:
         some = np.sort(np.random.default_rng(0).choice(some, _MOST_POINTS, replace=False))
@@ -93,7 +90,7 @@ def _draw_points(axes: Any, report: ClusterReport, found: MethodReport, shown: i
         axes.annotate(
             str(profile.cluster_id), (x, y), ha="center", va="center", fontsize=10, fontweight="bold", bbox=box
         )
-    held = 100 * model.explained_variance_ratio_
+    held = 100 * shares
     axes.set_xlabel(f"first main component ({held[0]:.0f} % of the variance)")
     axes.set_ylabel(f"second ({held[1]:.0f} %)" if len(held) > 1 else "")
     axes.set_title("Who is near whom", loc="left", fontsize=11, pad=_TITLE_PAD)

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from segue.clusters.kept import Kept
 from segue.clusters.life import LifeEvent
+from segue.clusters.plane import Cells
 from segue.clusters.profiles import Profile
 from segue.clusters.vectors import Floats, Ints
 from segue.warehouse import Connection
@@ -30,6 +31,7 @@ _TABLES = {
     "events": "method varchar, as_of timestamp, event varchar, cluster_id integer, cluster_name varchar, "
     "others json, person_count bigint, explanation varchar",
     "sizes": "method varchar, as_of timestamp, cluster_id integer, cluster_name varchar, person_count bigint",
+    "map": "method varchar, as_of timestamp, cluster_id integer, across integer, up integer, person_count bigint",
     "models": "method varchar, as_of timestamp, model varchar",
 }
 
@@ -127,6 +129,25 @@ def write_people(
     )
     con.execute("insert into clusters.assignments by name from assignments_now")
     con.unregister("assignments_now")
+
+
+def write_map(con: Connection, method: str, moment: datetime, cells: Cells, profiles: Sequence[Profile]) -> None:
+    """Where the people of each cluster stand in the plane, as counts: replaces what was known of the method."""
+    con.execute("delete from clusters.map where method = $1", [method])
+    numbers = np.array([*(p.cluster_id for p in profiles), -1])
+    con.register(
+        "map_now",
+        pa.table(
+            {
+                "cluster_id": pa.array(numbers[cells.label], pa.int32()),
+                "across": pa.array(cells.across, pa.int32()),
+                "up": pa.array(cells.up, pa.int32()),
+                "person_count": pa.array(cells.person_count),
+            }
+        ),
+    )
+    con.execute("insert into clusters.map by name select $1 as method, $2 as as_of, * from map_now", [method, moment])
+    con.unregister("map_now")
 
 
 def _json(profile: Profile) -> str:

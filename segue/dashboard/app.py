@@ -17,7 +17,7 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Redire
 from starlette.routing import Route
 
 from segue.alerts import acknowledge, acknowledged, reasons
-from segue.dashboard import pages, read
+from segue.dashboard import clusters, pages, read, scores
 from segue.errors import SegueError
 from segue.quality import findings
 from segue.settings import Settings
@@ -63,6 +63,8 @@ def make_app(settings: Settings, clock: Callable[[], datetime]) -> Starlette:
         Route("/incident/{incident}", site.incident),
         Route("/incident/{incident}/{verb}", site.say, methods=["POST"]),
         Route("/segments", site.segments),
+        Route("/clusters", site.clusters),
+        Route("/scores", site.scores),
         Route("/retention", site.retention),
         Route("/funnel", site.funnel),
         Route("/health", site.health),
@@ -88,6 +90,8 @@ class _Site:
             "/": self._overview,
             "/incidents": self._incidents,
             "/segments": self._segments,
+            "/clusters": self._clusters,
+            "/scores": self._scores,
             "/retention": self._retention,
             "/funnel": self._funnel,
             "/health": self._health,
@@ -110,6 +114,12 @@ class _Site:
 
     def segments(self, request: Request) -> Response:
         return self._page("/segments", request)
+
+    def clusters(self, request: Request) -> Response:
+        return self._page("/clusters", request)
+
+    def scores(self, request: Request) -> Response:
+        return self._page("/scores", request)
 
     def retention(self, request: Request) -> Response:
         return self._page("/retention", request)
@@ -237,6 +247,15 @@ class _Site:
         return "Segments", pages.segments_page(
             read.sizes(con, days=days), read.flows(con, days=days), read.overlap(con), form, days
         )
+
+    def _clusters(self, con: Connection, wanted: Any) -> tuple[str, str]:
+        days, said = _days(wanted[1], 90), wanted[1].get("method")
+        method = said if said in clusters.METHODS else "kmeans"
+        return "Clusters", clusters.page(clusters.read(con, method, days=days), method, days)
+
+    def _scores(self, con: Connection, wanted: Any) -> tuple[str, str]:
+        days = _days(wanted[1], 90)
+        return "Scores", scores.page(scores.read(con, days=days), scores.next_changes(con), days)
 
     def _retention(self, con: Connection, wanted: Any) -> tuple[str, str]:
         which = "day" if wanted[1].get("by") == "day" else "week"

@@ -16,6 +16,8 @@ _NAV = (
     ("/", "KPIs"),
     ("/incidents", "Incidents"),
     ("/segments", "Segments"),
+    ("/clusters", "Clusters"),
+    ("/scores", "Scores"),
     ("/retention", "Retention"),
     ("/funnel", "Funnel"),
     ("/health", "Data health"),

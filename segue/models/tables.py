@@ -93,6 +93,10 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "clusters.sizes": {
         "method": _V, "as_of": _T, "cluster_id": "integer", "cluster_name": _V, "person_count": "bigint",
     },
+    "clusters.map": {
+        "method": _V, "as_of": _T, "cluster_id": "integer", "across": "integer", "up": "integer",
+        "person_count": "bigint",
+    },
     "clusters.models": {"method": _V, "as_of": _T, "model": _V},
     "clusters.runs": {
         "method": _V, "as_of": _T, "parameters": "json", "criterion": _V, "silhouette": "double",

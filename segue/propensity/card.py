@@ -8,6 +8,7 @@ from typing import Any
 from segue.propensity.declarations import Propensity
 from segue.propensity.picture import plot_quality
 from segue.propensity.tables import Version
+from segue.scoring import WAYS
 from segue.warehouse import Connection
 
 _STYLE = (
@@ -15,13 +16,6 @@ _STYLE = (
     "table{border-collapse:collapse;margin:.5rem 0 1.5rem}td,th{padding:.25rem .8rem;text-align:left;"
     "border-bottom:1px solid #ddd}td.n{text-align:right;font-variant-numeric:tabular-nums}img{max-width:100%}"
     "h1{margin-bottom:0}.note{color:#555}"
-)
-
-_WAYS = (
-    ("model", "gradient-boosted trees, calibrated"),
-    ("logistic", "logistic regression on the same features"),
-    ("recency", "recency alone"),
-    ("last_rate", "last period's rate for everybody"),
 )
 
 
@@ -68,7 +62,7 @@ def card(con: Connection, propensity: Propensity, version: Version) -> str:
                         words,
                         *(version.metrics[way][k] for k in ("auc", "pr_auc", "log_loss", "brier", "calibration_error")),
                     )
-                    for way, words in _WAYS
+                    for way, words in WAYS
                 ],
             ),
             f'<img alt="calibration, lift and AUC by date" src="data:image/png;base64,{picture}">',

@@ -122,6 +122,8 @@ def write_version(
         "declaration": json.dumps(
             {
                 "fingerprint": propensity.fingerprint,
+                "description": propensity.description,
+                "score": propensity.score,
                 "features": propensity.features,
                 "horizon_days": propensity.horizon_days,
                 "margin": propensity.margin,

@@ -8,11 +8,13 @@ Never: trains; decides which model is in force, which `propensity.published` say
 from segue.scoring.forest import FORM, Contribution, Forest, Scorer, load_scorer, save_scorer
 from segue.scoring.function import FUNCTION, register, scorer
 from segue.scoring.stability import DRIFTED, Population
+from segue.scoring.words import WAYS
 
 __all__ = [
     "DRIFTED",
     "FORM",
     "FUNCTION",
+    "WAYS",
     "Contribution",
     "Forest",
     "Population",
