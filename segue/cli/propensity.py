@@ -116,6 +116,17 @@ def rollback(
     out.print(f"{name} {version} is in force", markup=False)
 
 
+@app.command("withdraw")
+def withdraw(name: Name, reason: Annotated[str, typer.Option(help="Why; told wherever the score is missed.")]) -> None:
+    """Take the model out of force: nobody has the score until `rollback` puts a version in force."""
+    from segue import propensity
+
+    current = moment(None)
+    with warehouse().write("propensity withdrawal") as con:
+        version = propensity.withdraw(con, _one(name).name, as_of=current, reason=reason)
+    out.print(f"{name} {version} is withdrawn", markup=False)
+
+
 @app.command("reproduce")
 def reproduce(name: Name, version: Annotated[str, typer.Argument(help="Which version.")]) -> None:
     """Train a version again from its date and seed, and compare."""

@@ -12,7 +12,7 @@ from segue.clusters.vectors import Dimension, Floats, Ints, Vectors
 from segue.scoring import DRIFTED, Population
 
 #: Raise it when what is kept changes its form: an older one is then not read.
-FORM = 1
+FORM = 2
 
 #: People further out than this share of people when the clusters were found lie outside all of them.
 _FAR_QUANTILE = 0.99

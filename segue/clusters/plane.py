@@ -57,4 +57,5 @@ def cells(matrix: Floats, labels: Ints) -> Cells:
 def _steps(axis: Floats, count: int) -> Ints:
     low, high = np.quantile(axis, [_EDGE, 1 - _EDGE])
     share = (axis - low) / ((high - low) or 1.0)
-    return np.clip((share * count).astype(np.int64), 0, count - 1)
+    steps: Ints = np.clip((share * count).astype(np.int64), 0, count - 1)
+    return steps

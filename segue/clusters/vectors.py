@@ -1,7 +1,7 @@
 """From columns to vectors that distances make sense on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -33,13 +33,14 @@ _IQR_TO_SD = 1.349
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dimension:
-    """One column of the matrix, and how it is made: (x − centre) / spread, cut at ±4."""
+    """One column of the matrix, and how it is made: (x − centre) / spread, cut at ±4, times weight."""
 
     feature: Feature
     is_missing: bool  # whether it says that the value is missing, instead of the value
     is_logged: bool
     centre: float = field(repr=False)
     spread: float = field(repr=False)
+    weight: float = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,10 @@ def vectors(raw: Floats, features: Sequence[Feature], *, scaled_as: Sequence[Dim
     Of more than 20,000 people a sample of that size, evenly spread, says all of this.
     A missing or infinite value is not zero: it takes the median, and when 5–95 % of people lack it, a column of its
     own, at half the weight, says who does. Columns in which everybody is the same are left out.
+
+    Columns that go together share a vote: each is weighted by 1 / √Σr², r being its correlations with all columns,
+    itself included. Otherwise visits, searches, views and orders, which say how much somebody does, would outvote
+    when and how they do it.
 
     Args:
         raw: people × features; NaN is missing.
@@ -94,7 +99,12 @@ def _dimensions(raw: Floats, features: Sequence[Feature]) -> tuple[Dimension, ..
             spread = max((high - low) / _IQR_TO_SD, known.std() / 2)
             dimensions.append(
                 Dimension(
-                    feature=feature, is_missing=False, is_logged=is_logged, centre=float(median), spread=float(spread)
+                    feature=feature,
+                    is_missing=False,
+                    is_logged=is_logged,
+                    centre=float(median),
+                    spread=float(spread),
+                    weight=1.0,
                 )
             )
         # Several columns often lack the same people's values; that is one fact, not several.
@@ -108,14 +118,29 @@ def _dimensions(raw: Floats, features: Sequence[Feature]) -> tuple[Dimension, ..
                     is_logged=False,
                     centre=float(gap.mean()),
                     spread=float(gap.std() / _MISSING_WEIGHT),
+                    weight=1.0,
                 )
             )
-    return tuple(dimensions)
+    return _weighted(dimensions, raw, features)
+
+
+def _weighted(dimensions: Sequence[Dimension], raw: Floats, features: Sequence[Feature]) -> tuple[Dimension, ...]:
+    """With less weight for what others say as well."""
+    if len(dimensions) < 2:
+        return tuple(dimensions)
+    places = {feature.column: position for position, feature in enumerate(features)}
+    points = np.column_stack([_scaled(raw[:, places[d.feature.column]], d) for d in dimensions])
+    points -= points.mean(axis=0)
+    points /= np.maximum(points.std(axis=0), 1e-9)
+    together = (points.T @ points / len(points)) ** 2
+    # A column that is constant once cut goes with nothing, not even with itself.
+    weights = 1 / np.sqrt(np.maximum(together.sum(axis=0), 1.0))
+    return tuple(replace(d, weight=float(w)) for d, w in zip(dimensions, weights, strict=True))
 
 
 def _scaled(column: Floats, dimension: Dimension) -> Floats:
     if dimension.is_missing:
-        return np.asarray((np.isnan(column) - dimension.centre) / dimension.spread)
+        return np.asarray((np.isnan(column) - dimension.centre) / dimension.spread * dimension.weight)
     if dimension.is_logged:
         # A value below zero never was there when the scale was made; it is as low as can be.
         column = np.log1p(np.maximum(column, 0))
@@ -124,4 +149,5 @@ def _scaled(column: Floats, dimension: Dimension) -> Floats:
     scaled /= dimension.spread
     np.clip(scaled, -_CLIP, _CLIP, out=scaled)
     scaled[np.isnan(scaled)] = 0.0
+    scaled *= dimension.weight
     return scaled

@@ -1,4 +1,4 @@
-"""The dashboard for stakeholders: KPIs with their bands, incidents, segments, clusters, scores, retention, funnel, health of the data.
+"""The dashboard for stakeholders: KPIs with their bands, incidents, segments, clusters, scores and the rest.
 
 Promises: pages are plain HTML with drawings inside, readable on a phone, by keyboard and without JavaScript; every
 filter stands in the address; an empty or failed page says what to do; a page is never older than the warehouse.

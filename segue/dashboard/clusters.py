@@ -183,7 +183,8 @@ def _map(found: Found) -> str:
     drawn = plane(known, summary=f"Map of {found.person_count:,} people, near those who behave alike")
     return (
         '<section class="card"><h2>Who is near whom</h2><p class="soft">People who behave alike are near each other; a '
-        f"dot is as large as the people in that place are many. The axes have no unit.</p>{drawn}{_key(found)}</section>"
+        f"dot is as large as the people in that place are many. The axes have no unit.</p>"
+        f"{drawn}{_key(found)}</section>"
     )
 
 

@@ -104,7 +104,9 @@ def _scores(con: Connection, score: str) -> tuple[list[int], int]:
     column = '"' + score.replace('"', '""') + '"'
     found, unscored = [0] * 10, 0
     for place, count in con.execute(
-        f"select least(floor(10 * {column}), 9)::int, count(*) from marts.person_scores group by 1"
+        # `least` would pass over a null.
+        f"select case when {column} >= 1 then 9 else floor(10 * {column})::int end, count(*) from marts.person_scores"
+        " group by 1"
     ).fetchall():
         if place is None:
             unscored = int(count)
@@ -186,12 +188,12 @@ def _state(one: Shown) -> str:
     if one.since is not None:
         return (
             f'<p><b class="medium">No model is in force</b>: withdrawn {one.since:%Y-%m-%d %H:%M} UTC: '
-            f"{escape(one.why)}. Nobody has this score. <code>segue propensity rollback {name}</code> puts the last one "
-            "back.</p>"
+            f"{escape(one.why)}. Nobody has this score. <code>segue propensity rollback {name}</code> puts the "
+            "last one back.</p>"
         )
     return (
-        f'<p><b class="medium">No model is in force</b>: as of {last}, {escape(one.last.reason)}. Nobody has this score. '
-        f"It is tried again by itself; <code>segue propensity train</code> tries now.</p>"
+        f'<p><b class="medium">No model is in force</b>: as of {last}, {escape(one.last.reason)}. '
+        f"Nobody has this score. It is tried again by itself; <code>segue propensity train</code> tries now.</p>"
     )
 
 
@@ -219,8 +221,8 @@ def _quality(judged: Trained, metrics: Mapping[str, Any], *, is_in_force: bool) 
     return (
         f'<h3>How good it is</h3><p class="soft">Judged by {metrics["person_count"]:,} people at '
         f"{len(metrics['dates'])} past dates, each time with what was known by then.{whose}</p>"
-        f"<div class=wide-scroll><table><thead><tr><th>Predicted by</th>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        '</div><p class="soft">AUC, PR-AUC: more is better; the others: less.</p><div class="pair"><div>'
+        f"<div class=wide-scroll><table><thead><tr><th>Predicted by</th>{head}</tr></thead><tbody>{rows}</tbody>"
+        '</table></div><p class="soft">AUC, PR-AUC: more is better; the others: less.</p><div class="pair"><div>'
         f"<h3>Is 70 % really 70 %?</h3>{calibration(points, summary=summary)}"
         '<p class="soft">A dot is a tenth of people; on the dashed line what was said came true.</p></div>'
         "<div><h3>By tenth of people, highest first</h3><div class=wide-scroll><table><thead><tr><th>Tenth</th>"
@@ -240,8 +242,8 @@ def _today(one: Shown) -> str:
     )
     without = f" {one.unscored_count:,} are not asked about and have none." if one.unscored_count else ""
     return (
-        f'<h3>Scores today</h3><p class="soft">{total:,} people have a score, <code>{escape(one.score)}</code>.{without}'
-        f"</p><table><tbody>{rows}</tbody></table>"
+        f'<h3>Scores today</h3><p class="soft">{total:,} people have a score, <code>{escape(one.score)}</code>.'
+        f"{without}</p><table><tbody>{rows}</tbody></table>"
     )
 
 
@@ -281,8 +283,8 @@ def _changes(changes: Sequence[tuple[str, str, int, float, int]]) -> str:
         for a, b, stays, chance, _ in changes
     )
     return (
-        f'<section class="card"><h2>Where people go next</h2><p class="soft">Of those who entered one segment, how many '
-        f"entered another within {horizon} days.</p><div class=wide-scroll><table><thead><tr><th>Entered</th>"
+        f'<section class="card"><h2>Where people go next</h2><p class="soft">Of those who entered one segment, how '
+        f"many entered another within {horizon} days.</p><div class=wide-scroll><table><thead><tr><th>Entered</th>"
         f"<th>Then</th><th class=number>Chance</th><th class=number>Judged by stays</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div></section>"
     )

@@ -24,9 +24,7 @@ def colour(place: int) -> str:
     return f"c{place % _COLOURS}"
 
 
-def sizes(
-    lines: Mapping[Group, Sequence[tuple[date, int]]], marks: Sequence[tuple[date, str]], *, summary: str
-) -> str:
+def sizes(lines: Mapping[Group, Sequence[tuple[date, int]]], marks: Sequence[tuple[date, str]], *, summary: str) -> str:
     """A line per group, drawn for wide and for narrow screens; `marks` are days on which something happened."""
     return "".join(_sizes(lines, marks, summary, width, name) for width, name in ((760, "wide"), (360, "narrow")))
 
@@ -180,7 +178,8 @@ def calibration(points: Sequence[tuple[float, float, int]], *, summary: str) -> 
             f"{count:,} people</title></circle>"
         )
     parts.append(
-        f'<text class="tick" x="{left + far / 2}" y="{side - 6}" text-anchor="middle">probability that was said, %</text>'
+        f'<text class="tick" x="{left + far / 2}" y="{side - 6}" text-anchor="middle">probability that was said, %'
+        "</text>"
     )
     return "".join([*parts, "</svg>"])
 

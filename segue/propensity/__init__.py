@@ -9,7 +9,7 @@ from segue.propensity.declarations import LeakError, Propensity, propensities
 from segue.propensity.examples import Examples, examples
 from segue.propensity.next_changes import NextChange, next_changes
 from segue.propensity.refresh import Outcome, model_path, refresh, reproduce
-from segue.propensity.tables import Version, ensure_tables, in_force, publish, rollback, versions
+from segue.propensity.tables import Version, ensure_tables, in_force, publish, rollback, versions, withdraw, withdrawn
 from segue.propensity.train import Backtest, Trained, train
 
 __all__ = [
@@ -33,4 +33,6 @@ __all__ = [
     "rollback",
     "train",
     "versions",
+    "withdraw",
+    "withdrawn",
 ]

@@ -16,7 +16,7 @@ from segue.models.project import quote
 from segue.propensity.declarations import FEATURES, Propensity
 from segue.propensity.examples import MOST_PEOPLE, Examples, examples
 from segue.propensity.metrics import quality
-from segue.propensity.tables import Version, ensure_tables, in_force, publish, versions, write_version
+from segue.propensity.tables import Version, ensure_tables, in_force, publish, versions, withdrawn, write_version
 from segue.propensity.train import Backtest, Trained, populations, train
 from segue.scoring import DRIFTED, Population, load_scorer, save_scorer
 from segue.warehouse import Connection, Warehouse
@@ -181,7 +181,15 @@ def _decide(
             save_scorer(scorer, path)
         file = str(path)
     if scorer is not None and not reason:
-        status, reason = _against_champion(trained, champion)
+        gone = withdrawn(con, p.name, as_of=as_of)
+        if gone is None:
+            status, reason = _against_champion(trained, champion)
+        else:
+            status = "challenger"
+            reason = (
+                f"the model was withdrawn ({gone}), and stays so until "
+                f"`segue propensity rollback {p.name} --to {scorer.version}` puts this one in force"
+            )
     if status == "published" and scorer is not None:
         publish(con, p.name, version=scorer.version, model_file=file, as_of=as_of, reason=reason)
     write_version(

@@ -94,6 +94,19 @@ def in_force(con: Connection, name: str, *, as_of: datetime | None = None) -> tu
     return None if row is None or row[1] is None else (str(row[0]), str(row[1]))
 
 
+def withdrawn(con: Connection, name: str, *, as_of: datetime) -> str | None:
+    """Why the model was withdrawn; None when one is in force or none ever was."""
+    try:
+        row = con.execute(
+            "select version, reason from propensity.published where name = $1 and published_at <= $2"
+            " order by published_at desc limit 1",
+            [name, to_warehouse(as_of)],
+        ).fetchone()
+    except duckdb.CatalogException:
+        return None
+    return None if row is None or row[0] is not None else str(row[1])
+
+
 def write_version(
     con: Connection,
     propensity: Propensity,
@@ -152,6 +165,25 @@ def publish(
         " values ($1, $2, $3, $4, $5)",
         [name, version, model_file, to_warehouse(as_of), reason],
     )
+
+
+def withdraw(con: Connection, name: str, *, as_of: datetime, reason: str) -> str:
+    """Take the model out of force, so that nobody has the score. To be called inside a transaction.
+
+    It stays so: later trainings are challengers until `rollback` puts a version in force.
+
+    Returns:
+        The version that was in force.
+
+    Raises:
+        BadInputError: when no model is in force.
+    """
+    ensure_tables(con)
+    present = in_force(con, name)
+    if present is None:
+        raise BadInputError(f"no model of {name} is in force", fix="`segue propensity list` says why")
+    publish(con, name, version=None, model_file=None, as_of=as_of, reason=reason)
+    return present[0]
 
 
 def rollback(con: Connection, name: str, *, to: str | None, as_of: datetime) -> str:

@@ -1,4 +1,4 @@
-"""A warehouse with KPIs, an incident, segments and cohorts, and the pages on it."""
+"""A warehouse with KPIs, an incident, segments, clusters, scores and cohorts, and the pages on it."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -12,6 +12,7 @@ from segue.settings import Settings
 from segue.warehouse import Warehouse
 from segue.watch import ensure_tables
 from segue.watch.incidents import group_anomalies
+from tests.dashboard.discovered import fill_discovered
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOSTILE = "platform=<script>alert(1)</script>"
@@ -82,6 +83,7 @@ def fill(warehouse: Warehouse) -> None:
             " true as is_complete from (values (0, 'Active', 100), (1, 'Product Viewed', 60), (2, 'Order"
             " Completed', 9)) v(p, s, n)"
         )
+        fill_discovered(con)
 
 
 @pytest.fixture(scope="module")

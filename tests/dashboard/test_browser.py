@@ -13,6 +13,19 @@ from segue.dashboard import make_app
 from segue.settings import Settings
 
 
+PAGES = [
+    "/",
+    "/kpi/sessions",
+    "/incidents",
+    "/segments",
+    "/clusters",
+    "/scores",
+    "/retention",
+    "/funnel",
+    "/health",
+]
+
+
 @pytest.fixture(scope="module")
 def url(site: Settings) -> Iterator[str]:
     listener = socket.create_server(("127.0.0.1", 0))
@@ -41,7 +54,7 @@ def page(browser: Browser, complaints: list[str]) -> Iterator[Page]:
     assert complaints == []
 
 
-@pytest.mark.parametrize("path", ["/", "/kpi/sessions", "/incidents", "/segments", "/retention", "/funnel", "/health"])
+@pytest.mark.parametrize("path", PAGES)
 def test_no_page_is_wider_than_a_phone(url: str, page: Page, path: str) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     page.goto(url + path)
@@ -64,6 +77,17 @@ def test_by_keyboard_from_the_overview_to_the_chart_of_an_incident(url: str, pag
     page.keyboard.press("Enter")
     page.wait_for_url("**/incident/*")
     assert "fell to 104" in page.locator("main").inner_text()
+
+
+def test_by_keyboard_from_a_cluster_on_the_map_to_what_it_is_like(url: str, page: Page) -> None:
+    page.goto(f"{url}/clusters")
+    page.get_by_label("Found so that").select_option("hdbscan")
+    page.get_by_role("button", name="Show").press("Enter")
+    page.wait_for_url("**method=hdbscan**")
+    page.locator(".key a").first.press("Enter")
+    page.wait_for_url("**#c-0")
+    assert "3.0× the usual basket" in page.locator("#c-0").inner_text()
+    assert page.locator("svg.map").get_attribute("aria-label").startswith("Map of 200 people")
 
 
 def test_what_cannot_be_seen_is_said(url: str, page: Page) -> None:

@@ -10,8 +10,19 @@ from segue.settings import Settings
 from segue.warehouse import Warehouse
 from segue.watch import incidents
 from tests.dashboard.conftest import HOSTILE, NOW, fill
+from tests.dashboard.discovered import fill_discovered
 
-PAGES = ["/", "/incidents", "/segments", "/retention", "/retention?by=day", "/funnel", "/health"]
+PAGES = [
+    "/",
+    "/incidents",
+    "/segments",
+    "/clusters",
+    "/scores",
+    "/retention",
+    "/retention?by=day",
+    "/funnel",
+    "/health",
+]
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/kpi/sessions", "/kpi/segment_size?slice=segment=power_users&days=28"])
@@ -60,6 +71,65 @@ def test_segments_show_sizes_moves_and_overlap_in_numbers(client):
     assert ">100 %</td>" in text
 
 
+def test_clusters_show_what_they_are_like_and_what_became_of_them(client):
+    text = client.get("/clusters").text
+    assert "Large baskets, at night</h2>" in text
+    assert "3.0× the usual basket." in text
+    assert "days since order: missing" in text
+    assert "<td class=number>−1.3</td>" in text
+    assert "200 people in 2 clusters, 7 left out" in text
+    assert "<td>born</td>" in text
+    assert text.count('class="event"') == 2, "the split, in the wide and in the narrow chart; the first day is no event"
+    assert "Large baskets, at night from 120 to 135" in text
+    assert text.count("<circle") > 60, "the map"
+    assert "<script>" not in text
+    assert "&lt;script&gt;alert(2)" in text
+
+
+def test_clusters_that_could_not_be_found_again_are_shown_with_their_date(tmp_path):
+    settings = Settings(home=tmp_path, _env_file=None)  # type: ignore[call-arg]
+    with Warehouse(settings).write("test") as con:
+        con.execute("create schema kpis")
+        con.execute(
+            "create table kpis.daily (kpi varchar, slice varchar, date date, value double, numerator double,"
+            " denominator double, is_complete boolean)"
+        )
+        fill_discovered(con)
+        con.execute("insert into clusters.runs values ('kmeans', '2026-03-01', '{}', 'too few people', null, 3, 3)")
+        con.execute("delete from clusters.profiles where method = 'hdbscan'")
+        con.execute("update clusters.runs set criterion = 'no minimum size gives groups' where method = 'hdbscan'")
+    with TestClient(make_app(settings, lambda: NOW)) as client:
+        assert "The last good clusters are shown, of 2026-02-28" in client.get("/clusters").text
+        text = client.get("/clusters?method=hdbscan").text
+    assert "There are no clusters: no minimum size gives groups" in text
+    assert "the other way of finding them" in text
+
+
+def test_scores_show_the_model_in_force_against_the_baseline_and_the_bands(client):
+    text = client.get("/scores").text
+    churn = text.split('id="churn"')[1].split("</section>")[0]
+    assert "version <code>v1</code> since 2026-02-21" in churn
+    assert "was challenger: the champion stays" in churn
+    assert "<td>recency alone</td><td class=number>0.731</td>" in churn
+    assert "<td>gradient-boosted trees, calibrated</td><td class=number>0.842</td>" in churn
+    assert "order count (0.31)" in churn
+    assert "said 90 % and came to 88 %" in churn
+    assert "90 people have a score" in churn
+    assert "10 are not asked about" in churn
+    assert 'slice=segment%3Dchurn_risk_high&amp;days=90">churn risk high</a> (14)' in churn
+    assert "<td>low</td><td>high</td><td class=number>45 %</td><td class=number>200</td>" in text
+
+
+def test_without_a_model_in_force_the_reason_stands_there(client):
+    text = client.get("/scores").text
+    refused = text.split('id="premium_conversion"')[1].split("</section>")[0]
+    assert "No model is in force</b>: as of 2026-02-28, too little to learn from: 12 examples" in refused
+    withdrawn = text.split('id="next_purchase"')[1].split("</section>")[0]
+    assert "withdrawn 2026-02-25 00:00 UTC: a sale made it wrong" in withdrawn
+    assert "segue propensity rollback next_purchase" in withdrawn
+    assert "models/segments/purchase_probability_high.sql" in withdrawn
+
+
 @pytest.mark.parametrize("path", ["/kpi/nope", "/kpi/sessions?slice=nobody", "/incident/nope", "/nope"])
 def test_what_is_not_there_is_said_with_a_way_on(client, path):
     answer = client.get(path)
@@ -72,7 +142,8 @@ def test_an_installation_without_anything_says_what_to_do(settings):
         for path in PAGES:
             answer = client.get(path)
             assert answer.status_code == 200, path
-        assert "segue refresh" in client.get("/").text
+        for path in ("/", "/clusters", "/scores"):
+            assert "segue refresh" in client.get(path).text
         assert client.get("/healthz").json() == {"status": "ok"}
 
 

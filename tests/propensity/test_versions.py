@@ -8,7 +8,17 @@ import pytest
 
 from segue.errors import BadInputError
 from segue.models.check import empty_lake
-from segue.propensity import ensure_tables, in_force, next_changes, publish, rollback, train, versions
+from segue.propensity import (
+    ensure_tables,
+    in_force,
+    next_changes,
+    publish,
+    rollback,
+    train,
+    versions,
+    withdraw,
+    withdrawn,
+)
 from segue.propensity.card import card
 from segue.propensity.next_changes import matrix
 from segue.propensity.picture import plot_changes, plot_quality
@@ -80,6 +90,37 @@ def test_a_good_model_is_published_and_a_worse_one_is_only_a_challenger(con: Con
     assert second.status in ("challenger", "refused")
     assert second.version == first.version
     assert in_force(con, "churn") == champion
+
+
+def test_a_withdrawn_model_stays_withdrawn_until_one_is_put_in_force(con: Connection, store, good) -> None:
+    first = _decide(con, store, ASKED, good, None, as_of=AS_OF, seed=0)
+    assert first.status == "published"
+    assert withdraw(con, "churn", as_of=AS_OF + DAY, reason="a campaign made it wrong") == first.version
+    assert in_force(con, "churn") is None
+    assert withdrawn(con, "churn", as_of=AS_OF) is None
+    with pytest.raises(BadInputError, match="no model of churn is in force"):
+        withdraw(con, "churn", as_of=AS_OF + DAY, reason="again")
+    again = _decide(con, store, ASKED, good, None, as_of=AS_OF + 7 * DAY, seed=0)
+    assert (again.status, again.version) == ("challenger", None)
+    assert "withdrawn (a campaign made it wrong)" in again.reason
+    assert in_force(con, "churn") is None
+    assert rollback(con, "churn", to=None, as_of=AS_OF + 8 * DAY) == first.version
+    assert withdrawn(con, "churn", as_of=AS_OF + 8 * DAY) is None
+    after = _decide(con, store, ASKED, good, in_force(con, "churn"), as_of=AS_OF + 9 * DAY, seed=0)
+    assert after.version == first.version
+    assert "of the champion" in after.reason, "judged as any other again"
+
+
+def test_a_challenger_can_be_put_in_force_and_taken_out_again(con: Connection, store, good) -> None:
+    """A challenger was never in force; its file is there all the same."""
+    first = _decide(con, store, ASKED, good, None, as_of=AS_OF, seed=0)
+    con.execute(
+        "insert into propensity.versions by name select * replace ('v2' as version, 'challenger' as status,"
+        " 'v2.npz' as model_file) from propensity.versions"
+    )
+    assert rollback(con, "churn", to="v2", as_of=AS_OF + DAY) == "v2"
+    assert in_force(con, "churn") == ("v2", "v2.npz")
+    assert rollback(con, "churn", to=None, as_of=AS_OF + 2 * DAY) == first.version
 
 
 def test_a_champion_whose_file_is_gone_gives_way(con: Connection, store, good) -> None:

@@ -12,7 +12,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from segue.identity import stitch
 from segue.models import Evaluator, Project
 from segue.models.check import empty_lake
-from segue.propensity import ensure_tables, propensities, publish
+from segue.propensity import ensure_tables, propensities, publish, rollback, withdraw
 from segue.realtime.engine import Engine
 from segue.scoring import Forest, Scorer, save_scorer
 from segue.warehouse import Connection
@@ -118,6 +118,30 @@ def test_the_engine_gives_everybody_the_number_that_the_warehouse_gives(
     said = engine_says(engine, states)
     assert {p: said[p] for p in again} == again
     assert again != expected
+
+
+def test_a_model_that_was_withdrawn_stays_withdrawn(hard_project: Project, raw: pa.Table, tmp_path: Path) -> None:
+    """The row that withdraws has no file, and must not be passed over: the one before would come back."""
+    file = model(hard_project, tmp_path, 1)
+    con = lake([(file, START)], raw)
+    held = lambda relation: con.execute(f"from {relation}").to_arrow_table() if relation == PUBLISHED else None  # noqa: E731
+    engine = Engine(hard_project, held=held)
+    states = list(engine.batch(raw, NOW).people)
+    assert any(s.features.get("churn_risk") is not None for s in states)
+
+    assert withdraw(con, "churn", as_of=NOW - timedelta(hours=1), reason="it misjudges new people") == "v1"
+    assert engine.redefine(hard_project, held=held)
+    engine.start_pass("definition")
+    states = []
+    while (update := engine.pass_step(NOW)) is not None:
+        states += update.people
+    expected = warehouse_says(hard_project, con)
+    assert set(expected.values()) == {(None, None)}
+    said = engine_says(engine, states)
+    assert {p: said[p] for p in expected} == expected
+
+    assert rollback(con, "churn", to=None, as_of=NOW - timedelta(minutes=1)) == "v1"
+    assert len({risk for risk, _ in warehouse_says(hard_project, con).values()}) > 10
 
 
 def test_without_a_model_nobody_has_a_score_and_everything_else_works(hard_project: Project, raw: pa.Table) -> None:
