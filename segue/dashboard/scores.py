@@ -243,7 +243,7 @@ def _today(one: Shown) -> str:
     without = f" {one.unscored_count:,} are not asked about and have none." if one.unscored_count else ""
     return (
         f'<h3>Scores today</h3><p class="soft">{total:,} people have a score, <code>{escape(one.score)}</code>.'
-        f"{without}</p><table><tbody>{rows}</tbody></table>"
+        f"{without}</p><table class=narrow-first><tbody>{rows}</tbody></table>"
     )
 
 

@@ -36,7 +36,7 @@ def _sizes(
     width: int,
     name: str,
 ) -> str:
-    height, left, right, top, bottom = 250, 52, 58, 16, 26
+    height, left, right, top, bottom = 250, 52, 74, 16, 26
     days = [d for points in lines.values() for d, _ in points]
     first, last = min(days).toordinal(), max(days).toordinal()
     high = max(max(n for points in lines.values() for _, n in points), 1)
@@ -161,8 +161,9 @@ def calibration(points: Sequence[tuple[float, float, int]], *, summary: str) -> 
         return f"{left + far * said / high:.1f},{top + tall * (1 - came / high):.1f}"
 
     parts = [_open("calibration", side, side, summary)]
-    for tick in range(6):
-        value = high * tick / 5
+    step = 0.2 if high > 0.55 else 0.1
+    for tick in range(int(high / step + 1e-9) + 1):
+        value = step * tick
         x, y = at(value, value).split(",")
         parts.append(
             f'<line class="grid" x1="{left}" x2="{left + far}" y1="{y}" y2="{y}"/>'

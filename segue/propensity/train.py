@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import QuantileTransformer
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from segue.propensity.examples import Examples
+from segue.propensity.examples import STEP_DAYS, Examples
 from segue.propensity.metrics import Quality, Tenth, quality, tenths
 from segue.scoring import Forest, Population, Scorer
 
@@ -34,6 +34,9 @@ TOO_GOOD = 0.995
 
 _RECENCY = "hours_since_last_seen"
 _INNER_FOLDS = 3
+
+#: A leaf of the trees speaks for at least so many people.
+_LEAF_PEOPLE = 30
 _GROUPS_SHOWN = 6
 _FEWEST_OF_GROUP = 30
 
@@ -252,20 +255,26 @@ def _fit(examples: Examples, rows: npt.NDArray[np.bool_], seed: int) -> tuple[An
     vector machines", on log-odds of three folds by person.
     """
     matrix, labels, people = examples.matrix[rows], examples.labels[rows], examples.people[rows]
+    leaf = _LEAF_PEOPLE * _told_again(examples, rows)
     folds = min(_INNER_FOLDS, len(np.unique(people)))
     raw = np.zeros(len(labels))
     for learn, judge in GroupKFold(folds).split(matrix, labels, people):
         if len(np.unique(labels[learn])) > 1:
-            raw[judge] = Forest.of(_trees(matrix[learn], labels[learn], seed)).raw(matrix[judge])
+            raw[judge] = Forest.of(_trees(matrix[learn], labels[learn], seed, leaf)).raw(matrix[judge])
     platt = LogisticRegression(C=1e6).fit(raw.reshape(-1, 1), labels)
-    return _trees(matrix, labels, seed), float(platt.coef_[0, 0]), float(platt.intercept_[0])
+    return _trees(matrix, labels, seed, leaf), float(platt.coef_[0, 0]), float(platt.intercept_[0])
 
 
-def _trees(matrix: Floats, labels: npt.NDArray[np.bool_], seed: int) -> HistGradientBoostingClassifier:
+def _told_again(examples: Examples, rows: npt.NDArray[np.bool_]) -> int:
+    """In how many examples the same is told: dates of which the horizons overlap ask one person one question."""
+    return min(len(np.unique(examples.at[rows])), -(-examples.propensity.horizon_days // STEP_DAYS))
+
+
+def _trees(matrix: Floats, labels: npt.NDArray[np.bool_], seed: int, leaf: int) -> HistGradientBoostingClassifier:
     # The library cannot bin a column without a value; a constant one splits nothing.
     known = np.where(np.isnan(matrix).all(axis=0), 0.0, matrix)
     return HistGradientBoostingClassifier(
-        max_iter=80, learning_rate=0.06, max_leaf_nodes=10, min_samples_leaf=30, l2_regularization=5.0,
+        max_iter=80, learning_rate=0.06, max_leaf_nodes=10, min_samples_leaf=leaf, l2_regularization=5.0,
         early_stopping=False, random_state=seed,
     ).fit(known, labels)  # fmt: skip
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from segue.errors import DefinitionError
@@ -127,6 +128,14 @@ def test_a_feature_that_is_no_column_is_named(con: Connection) -> None:
     wrong = project(said={"propensity": {**SAID["propensity"], "features": ["event_count", "visits"]}})
     with pytest.raises(DefinitionError, match="has no column 'visits'"):
         examples(wrong, con, asked(wrong), as_of=END, stitch=stitch)
+
+
+def test_an_infinite_value_is_missing_and_no_number(con: Connection) -> None:
+    infinite = project(FEATURES.replace("count(*)::double as event_count", "count(*) / 0.0 as event_count"))
+    found = examples(infinite, con, asked(infinite), as_of=END, stitch=stitch)["churn"]
+    assert len(found.labels)
+    assert np.isnan(found.matrix[:, 0]).all()
+    assert np.isfinite(found.matrix[:, 1]).all()
 
 
 def test_a_history_that_is_too_short_has_no_examples(con: Connection) -> None:

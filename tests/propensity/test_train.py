@@ -9,7 +9,7 @@ import pytest
 
 from segue.propensity import Examples, Propensity, train
 from segue.propensity.metrics import calibration_error, quality, tenths
-from segue.propensity.train import populations
+from segue.propensity.train import _told_again, populations
 
 AS_OF = datetime(2026, 6, 1, tzinfo=UTC)
 ASKED = Propensity(
@@ -60,6 +60,41 @@ def test_a_feature_that_nobody_has_is_learnt_nothing_from() -> None:
     matrix = examples.matrix.copy()
     matrix[:, 2] = np.nan
     assert train(replace(examples, matrix=matrix), as_of=AS_OF, seed=0).refusal == ""
+
+
+@pytest.mark.parametrize(
+    ("examples", "why"),
+    [
+        pytest.param(made(people=1, dates=8), "too little to learn from", id="one person"),
+        pytest.param(
+            replace(made(), matrix=np.full((1500, 3), 7.0)), "not ahead of recency alone", id="all people the same"
+        ),
+        pytest.param(
+            replace(made(), matrix=np.full((1500, 3), np.nan)), "not ahead of recency alone", id="nothing is known"
+        ),
+        pytest.param(made(people=0), "too little to learn from: 0 examples", id="nobody"),
+    ],
+)
+def test_what_teaches_nothing_gives_no_model_and_a_word(examples: Examples, why: str) -> None:
+    trained = train(examples, as_of=AS_OF, seed=0)
+    assert trained.refusal.startswith(why)
+
+
+def test_a_constant_column_does_no_harm() -> None:
+    examples = made()
+    matrix = examples.matrix.copy()
+    matrix[:, 2] = 3.0
+    found = train(replace(examples, matrix=matrix), as_of=AS_OF, seed=0)
+    assert found.refusal == ""
+    assert not found.scorer.forest.feature[found.scorer.forest.is_leaf == 0].tolist().count(2)
+
+
+def test_a_leaf_speaks_for_people_not_for_the_same_people_at_many_dates() -> None:
+    every = np.ones(1500, dtype=bool)
+    assert _told_again(made(), every) == 2  # 14 days, dates a week apart
+    weekly, long = replace(ASKED, horizon_days=7), replace(ASKED, horizon_days=90)
+    assert _told_again(replace(made(), propensity=weekly), every) == 1
+    assert _told_again(replace(made(), propensity=long), every) == 6  # never more than there are dates
 
 
 def test_a_date_is_predicted_from_outcomes_that_were_known_by_then(trained) -> None:
