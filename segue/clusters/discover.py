@@ -21,6 +21,7 @@ from segue.clusters.plane import cells
 from segue.clusters.profiles import Profile, by_size, profiles
 from segue.clusters.tables import (
     ensure_tables,
+    last_told,
     newest_model,
     next_id,
     write_events,
@@ -148,7 +149,7 @@ def discover(
     if not note:
         # One thread: sums in the same order every time, so the same clusters to the last digit.
         with threadpool_limits(1):
-            outcomes["kmeans"] = _kmeans(who, people, kept, why, seed, next_id(con, "kmeans"))
+            outcomes["kmeans"] = _kmeans(con, who, people, kept, why, seed)
             outcomes["hdbscan"] = _hdbscan(con, who, outcomes["kmeans"], seed)
     moment = to_warehouse(as_of)
     reports = []
@@ -227,7 +228,7 @@ def _usable(text: str | None, features: Sequence[Feature]) -> tuple[Kept | None,
     return kept, ""
 
 
-def _kmeans(who: _People, people: Vectors, kept: Kept | None, why: str, seed: int, unused: int) -> _Outcome:
+def _kmeans(con: Connection, who: _People, people: Vectors, kept: Kept | None, why: str, seed: int) -> _Outcome:
     before = who.before["kmeans"]
     drift = None
     assigned = None
@@ -247,21 +248,19 @@ def _kmeans(who: _People, people: Vectors, kept: Kept | None, why: str, seed: in
         known, old = kept.clusters, labels
     else:
         fresh, strange = people, np.zeros(len(before), dtype=bool)
-        numbers = sorted({int(i) for i in np.unique(before) if i >= 0})
-        known = tuple(Cluster(cluster_id=i, cluster_name="") for i in numbers)
-        old = _placed(before, {i: n for n, i in enumerate(numbers)})
+        known = last_told(con, "kmeans")
+        old = _placed(before, {c.cluster_id: n for n, c in enumerate(known)})
     found = kmeans(fresh.matrix, seed=seed)
     found = _ranked(found)
     is_stable = not found.criterion.startswith("no number")
     return _succession(
-        fresh, found, known, old, strange=strange, unused=unused, why=why, assigned=assigned, is_stable=is_stable,
-        seed=seed, drift=drift,
+        fresh, found, known, old, strange=strange, unused=next_id(con, "kmeans"), why=why, assigned=assigned,
+        is_stable=is_stable, seed=seed, drift=drift,
     )  # fmt: skip
 
 
 def _hdbscan(con: Connection, who: _People, first: _Outcome, seed: int) -> _Outcome:
-    rows = con.execute("select cluster_id, cluster_name from clusters.profiles where method = 'hdbscan'").fetchall()
-    known = tuple(Cluster(cluster_id=int(i), cluster_name=str(name)) for i, name in rows)
+    known = last_told(con, "hdbscan")
     before = who.before["hdbscan"]
     old = _placed(before, {c.cluster_id: n for n, c in enumerate(known)})
     people = first.people

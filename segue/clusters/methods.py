@@ -19,7 +19,7 @@ MOST_CLUSTERS = 8
 _AS_STABLE = 0.05
 
 #: Silhouettes this close to the best one are as good; then more clusters tell more.
-_AS_GOOD = 0.95
+_AS_GOOD = 0.9
 
 _RESAMPLES = 8
 _RESAMPLE_SHARE = 0.8
@@ -60,7 +60,7 @@ def kmeans(matrix: Floats, *, seed: int) -> Found:
     How many (2 to 8): first stability. Each k is fitted again on 8 resamples of 80 % of people, everyone is assigned
     by that fit, and the assignment is compared with that of the whole by the adjusted Rand index; a mean of 0.8 or
     more is stable. Of the stable k, those within 0.05 of the most stable are as good. Then the silhouette: of these,
-    the ones within 5 % of the best silhouette are as good, and the largest k is taken, since it tells more. Clusters of
+    the ones within 10 % of the best silhouette are as good, and the largest k is taken, since it tells more. Clusters of
     less than 1 % of people, or fewer than 5, disqualify a k. When no k is stable, the most stable is taken and the
     criterion says so.
 
@@ -135,7 +135,7 @@ def _choose(candidates: tuple[Candidate, ...], people: int) -> tuple[int, str]:
     chosen = max(good, key=lambda c: c.cluster_count)
     return chosen.cluster_count, (
         f"stable under resampling (adjusted Rand index {chosen.stability:.2f}, within {_AS_STABLE} of the best), "
-        f"then silhouette ({chosen.silhouette:.2f}, within 5 % of the best of these)"
+        f"then silhouette ({chosen.silhouette:.2f}, within 10 % of the best of these)"
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from segue.clusters.kept import Kept
+from segue.clusters.kept import Cluster, Kept
 from segue.clusters.life import LifeEvent
 from segue.clusters.plane import Cells
 from segue.clusters.profiles import Profile
@@ -61,6 +61,14 @@ def next_id(con: Connection, method: str) -> int:
     ).fetchone()
     assert row is not None
     return int(row[0])
+
+
+def last_told(con: Connection, method: str) -> tuple[Cluster, ...]:
+    """The clusters that people were last told of."""
+    query = "select cluster_id, cluster_name from clusters.profiles where method = $1 order by cluster_id"
+    return tuple(
+        Cluster(cluster_id=int(i), cluster_name=str(name)) for i, name in con.execute(query, [method]).fetchall()
+    )
 
 
 def write_model(con: Connection, method: str, moment: datetime, kept: Kept) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from segue.clock import from_warehouse
 from segue.dashboard import pages
-from segue.dashboard.svg_groups import Group, colour, leaning, plane, sizes
+from segue.dashboard.svg_groups import COLOURS, Group, colour, leaning, plane, sizes
 from segue.warehouse import Connection, has_table
 from segue.watch import day
 
@@ -64,11 +64,11 @@ def read(con: Connection, method: str, *, days: int) -> Found | None:
         " where method = $1 order by person_count desc, cluster_id",
         [method],
     ).fetchall()
-    # A cluster keeps its colour for as long as it lives, whatever becomes of its size.
+    colours = _colours([row[0] for row in rows])
     clusters = tuple(
         Shown(
-            group=Group(sign=str(row[0]), place=row[0], name=row[1]), cluster_id=row[0], name=row[1], profile=row[2],
-            person_count=row[3], share=row[4], differences=json.loads(row[5]),
+            group=Group(sign=str(row[0]), place=colours[row[0]], name=row[1]), cluster_id=row[0], name=row[1],
+            profile=row[2], person_count=row[3], share=row[4], differences=json.loads(row[5]),
         )
         for row in rows
     )  # fmt: skip
@@ -103,6 +103,15 @@ def read(con: Connection, method: str, *, days: int) -> Found | None:
         ).fetchall(),
         cells=cells,
     )
+
+
+def _colours(numbers: Sequence[int]) -> dict[int, int]:
+    """A place for each cluster's colour: it keeps it for as long as it lives, unless an older one has it."""
+    found: dict[int, int] = {}
+    for number in sorted(numbers):
+        free = [place for place in range(COLOURS) if place not in found.values()]
+        found[number] = number % COLOURS if number % COLOURS in free or not free else free[0]
+    return found
 
 
 def page(found: Found | None, method: str, days: int) -> str:
@@ -149,7 +158,7 @@ def _summary(found: Found) -> str:
     )
     return (
         f'<p class="soft">{compared:,} people in {len(found.clusters)} clusters{left}. As of '
-        f"{found.as_of:%Y-%m-%d %H:%M} UTC: {escape(found.decision)}. How many there are: {escape(found.criterion)}."
+        f"{found.as_of:%Y-%m-%d %H:%M} UTC: {escape(found.decision)}. Criterion: {escape(found.criterion)}."
         f"{stale}</p>"
     )
 

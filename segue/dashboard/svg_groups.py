@@ -7,7 +7,8 @@ from html import escape
 
 from segue.watch import day as day_words
 
-_COLOURS = 8
+#: Colours of the style sheet.
+COLOURS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +22,7 @@ class Group:
 
 def colour(place: int) -> str:
     """The class of a group's colour: the eight of the style sheet, one after the other."""
-    return f"c{place % _COLOURS}"
+    return f"c{place % COLOURS}"
 
 
 def sizes(lines: Mapping[Group, Sequence[tuple[date, int]]], marks: Sequence[tuple[date, str]], *, summary: str) -> str:

@@ -214,6 +214,13 @@ def _against_champion(trained: Trained, champion: tuple[str, str] | None) -> tup
     missing = [f for f in old.features if f not in examples_.propensity.features]
     if missing or old.about.get("fingerprint") != examples_.propensity.fingerprint:
         return "published", f"{ahead}; the one in force answered another declaration"
+    learnt = datetime.fromisoformat(str(old.about["as_of"]))
+    if backtest.dates[-1] < learnt:
+        fair = learnt + timedelta(days=examples_.propensity.horizon_days)
+        return "challenger", (
+            f"the champion {champion[0]} stays: it has learnt from what became of people until {learnt:%Y-%m-%d}, so "
+            f"it can be judged fairly from {fair:%Y-%m-%d} on"
+        )
     rows, mine = backtest.newest
     places = [examples_.propensity.features.index(f) for f in old.features]
     theirs = old.probability(examples_.matrix[rows][:, places])

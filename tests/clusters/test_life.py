@@ -143,12 +143,16 @@ def test_nobody_flips_at_a_border() -> None:
 def test_clusters_of_another_version_are_found_anew_and_keep_their_ids(con: Connection) -> None:
     people = planted()[0]
     day(con, people, 0)
-    before = ids(con)
+    before, names = (
+        ids(con),
+        con.execute("select cluster_id, cluster_name from clusters.profiles order by all").fetchall(),
+    )
     model = json.loads(con.execute("select model from clusters.models").fetchall()[0][0])
     con.execute("update clusters.models set model = $1", [json.dumps({**model, "form": 0})])
     report = day(con, people, 1).method("kmeans")
     assert "of another version of Segue" in report.decision
     assert ids(con) == before
+    assert con.execute("select cluster_id, cluster_name from clusters.profiles order by all").fetchall() == names
 
 
 def test_a_column_that_came_or_went_is_named(con: Connection) -> None:

@@ -6,6 +6,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from segue.dashboard import make_app
+from segue.dashboard.clusters import _colours
 from segue.settings import Settings
 from segue.warehouse import Warehouse
 from segue.watch import incidents
@@ -103,6 +104,12 @@ def test_clusters_that_could_not_be_found_again_are_shown_with_their_date(tmp_pa
         text = client.get("/clusters?method=hdbscan").text
     assert "There are no clusters: no minimum size gives groups" in text
     assert "the other way of finding them" in text
+
+
+def test_no_two_clusters_have_one_colour_while_there_are_enough():
+    assert _colours([0, 3, 8]) == {0: 0, 3: 3, 8: 1}
+    assert _colours([8]) == {8: 0}
+    assert set(_colours(list(range(9))).values()) == set(range(8))
 
 
 def test_scores_show_the_model_in_force_against_the_baseline_and_the_bands(client):

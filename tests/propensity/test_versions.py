@@ -1,5 +1,6 @@
 """Versions: the better one is in force, an earlier one can be put back, and the last good one stays."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from segue.errors import BadInputError
 from segue.models.check import empty_lake
 from segue.propensity import (
+    Examples,
+    Trained,
     ensure_tables,
     in_force,
     next_changes,
@@ -29,6 +32,12 @@ from segue.warehouse import Connection, Warehouse
 from tests.propensity.test_train import AS_OF, ASKED, made
 
 DAY = timedelta(days=1)
+
+
+def later(found: Examples, days: int = 14) -> Trained:
+    """Trained on examples of so much later."""
+    cutoffs = tuple(c + days * DAY for c in found.cutoffs)
+    return train(replace(found, cutoffs=cutoffs), as_of=AS_OF + days * DAY, seed=0)
 
 
 @pytest.fixture
@@ -82,14 +91,25 @@ def test_a_good_model_is_published_and_a_worse_one_is_only_a_challenger(con: Con
     assert _why_due(ASKED, [known], {}, AS_OF + DAY) == ""
     assert _why_due(ASKED, [known], {}, AS_OF + 7 * DAY) == "it was trained 7 days ago"
     assert _why_due(ASKED, [known], {"visits": 0.4, "noise": 0.1}, AS_OF + DAY) == "visits drifted"
-    # Learnt from turned outcomes for most of the time, so worse on the newest date.
-    bad = made()
-    bad.labels[bad.at < 3] = ~bad.labels[bad.at < 3]
-    second = _decide(con, store, ASKED, train(bad, as_of=AS_OF + 7 * DAY, seed=0), champion, as_of=AS_OF + 7 * DAY,
-                     seed=0)  # fmt: skip
-    assert second.status in ("challenger", "refused")
-    assert second.version == first.version
+    # Learnt from turned outcomes at the beginning, so worse on the newest date.
+    worse = made(seed=1)
+    worse.labels[worse.at < 2] = ~worse.labels[worse.at < 2]
+    second = _decide(con, store, ASKED, later(worse), champion, as_of=AS_OF + 14 * DAY, seed=0)
+    assert (second.status, second.version) == ("challenger", first.version)
+    assert "the champion stays: log-loss" in second.reason
     assert in_force(con, "churn") == champion
+    third = _decide(con, store, ASKED, later(made(seed=1)), champion, as_of=AS_OF + 14 * DAY, seed=0)
+    assert third.status == "published"
+    assert "of the champion" in third.reason
+
+
+def test_a_champion_is_not_judged_by_outcomes_that_it_has_learnt_from(con: Connection, store, good) -> None:
+    """It would know them, and win whatever the challenger is worth."""
+    first = _decide(con, store, ASKED, good, None, as_of=AS_OF, seed=0)
+    outcome = _decide(con, store, ASKED, later(made(seed=1), days=7), in_force(con, "churn"), as_of=AS_OF + 7 * DAY,
+                      seed=0)  # fmt: skip
+    assert (outcome.status, outcome.version) == ("challenger", first.version)
+    assert f"fairly from {AS_OF + 14 * DAY:%Y-%m-%d} on" in outcome.reason
 
 
 def test_a_withdrawn_model_stays_withdrawn_until_one_is_put_in_force(con: Connection, store, good) -> None:
@@ -106,9 +126,8 @@ def test_a_withdrawn_model_stays_withdrawn_until_one_is_put_in_force(con: Connec
     assert in_force(con, "churn") is None
     assert rollback(con, "churn", to=None, as_of=AS_OF + 8 * DAY) == first.version
     assert withdrawn(con, "churn", as_of=AS_OF + 8 * DAY) is None
-    after = _decide(con, store, ASKED, good, in_force(con, "churn"), as_of=AS_OF + 9 * DAY, seed=0)
-    assert after.version == first.version
-    assert "of the champion" in after.reason, "judged as any other again"
+    after = _decide(con, store, ASKED, later(made(seed=1)), in_force(con, "churn"), as_of=AS_OF + 14 * DAY, seed=0)
+    assert after.status == "published", "judged as any other again"
 
 
 def test_a_challenger_can_be_put_in_force_and_taken_out_again(con: Connection, store, good) -> None:
