@@ -59,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
-    count, rounds = (100_000, 2) if options.quick else (1_000_000, 3)
+    count, rounds = (100_000, 2) if options.quick else (1_000_000, 2)
     matrix = world(count)
     names = [f"c{n}" for n in range(COLUMNS)]
     features = [feature(name) for name in names]

@@ -15,7 +15,7 @@ def register(root: typer.Typer) -> None:
 def dashboard(
     port: Annotated[int | None, typer.Option(help="Port. Default: SEGUE_DASHBOARD_PORT; 0: any free one.")] = None,
 ) -> None:
-    """Show KPIs, incidents, segments, retention, funnel and the health of the data in a browser.
+    """Show KPIs, incidents, segments, clusters, scores, retention and the health of the data in a browser.
 
     Listens on this machine only and shows sums only. [bold]segue up[/] starts it together with everything else.
     """

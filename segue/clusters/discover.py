@@ -273,7 +273,8 @@ def _hdbscan(con: Connection, who: _People, first: _Outcome, seed: int) -> _Outc
         )  # fmt: skip
         if first.found is None:
             return assigned
-    found = hdbscan(people.matrix, seed=seed)
+    # Density is looked for in main components, where what columns have in common is one direction already.
+    found = hdbscan(people.matrix / np.array([d.weight for d in people.dimensions]), seed=seed)
     found = replace(found, labels=by_size(found.labels))
     if assigned is not None and not len(np.unique(found.labels[found.labels >= 0])):
         return replace(assigned, decision=f"not published: {found.criterion}")

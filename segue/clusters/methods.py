@@ -60,8 +60,8 @@ def kmeans(matrix: Floats, *, seed: int) -> Found:
     How many (2 to 8): first stability. Each k is fitted again on 8 resamples of 80 % of people, everyone is assigned
     by that fit, and the assignment is compared with that of the whole by the adjusted Rand index; a mean of 0.8 or
     more is stable. Of the stable k, those within 0.05 of the most stable are as good. Then the silhouette: of these,
-    the ones within 10 % of the best silhouette are as good, and the largest k is taken, since it tells more. Clusters of
-    less than 1 % of people, or fewer than 5, disqualify a k. When no k is stable, the most stable is taken and the
+    the ones within 10 % of the best silhouette are as good, and the largest k is taken, since it tells more. Clusters
+    of less than 1 % of people, or fewer than 5, disqualify a k. When no k is stable, the most stable is taken and the
     criterion says so.
 
     Stability as a criterion: Ben-Hur, Elisseeff, Guyon (2002), "A stability based method for discovering structure in

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pytest
 
 from segue.errors import BadInputError
@@ -91,14 +92,14 @@ def test_a_good_model_is_published_and_a_worse_one_is_only_a_challenger(con: Con
     assert _why_due(ASKED, [known], {}, AS_OF + DAY) == ""
     assert _why_due(ASKED, [known], {}, AS_OF + 7 * DAY) == "it was trained 7 days ago"
     assert _why_due(ASKED, [known], {"visits": 0.4, "noise": 0.1}, AS_OF + DAY) == "visits drifted"
-    # Learnt from turned outcomes at the beginning, so worse on the newest date.
-    worse = made(seed=1)
-    worse.labels[worse.at < 2] = ~worse.labels[worse.at < 2]
+    # A quarter of the outcomes before the last two dates are turned, so it is worse on the newest date.
+    worse = made(seed=2)
+    worse.labels[:] ^= (np.random.default_rng(0).random(len(worse.labels)) < 0.25) & (worse.at < 4)
     second = _decide(con, store, ASKED, later(worse), champion, as_of=AS_OF + 14 * DAY, seed=0)
     assert (second.status, second.version) == ("challenger", first.version)
     assert "the champion stays: log-loss" in second.reason
     assert in_force(con, "churn") == champion
-    third = _decide(con, store, ASKED, later(made(seed=1)), champion, as_of=AS_OF + 14 * DAY, seed=0)
+    third = _decide(con, store, ASKED, later(made(seed=2)), champion, as_of=AS_OF + 14 * DAY, seed=0)
     assert third.status == "published"
     assert "of the champion" in third.reason
 
@@ -126,7 +127,7 @@ def test_a_withdrawn_model_stays_withdrawn_until_one_is_put_in_force(con: Connec
     assert in_force(con, "churn") is None
     assert rollback(con, "churn", to=None, as_of=AS_OF + 8 * DAY) == first.version
     assert withdrawn(con, "churn", as_of=AS_OF + 8 * DAY) is None
-    after = _decide(con, store, ASKED, later(made(seed=1)), in_force(con, "churn"), as_of=AS_OF + 14 * DAY, seed=0)
+    after = _decide(con, store, ASKED, later(made(seed=2)), in_force(con, "churn"), as_of=AS_OF + 14 * DAY, seed=0)
     assert after.status == "published", "judged as any other again"
 
 
