@@ -19,18 +19,20 @@ def register(root: typer.Typer) -> None:
 
 @app.command("list")
 def list_propensities(format: OutputFormat = Format.table) -> None:
-    """Every propensity: the version in force, and what came of the last training."""
+    """Every propensity: the version in force, and what came of the last training or why it was withdrawn."""
     from segue import propensity
 
     rows = []
     with warehouse().read() as con:
         for one in _declared():
             last = next(iter(propensity.versions(con, one.name)), None)
-            force = propensity.in_force(con, one.name)
+            force, gone = propensity.in_force(con, one.name), propensity.withdrawn(con, one.name)
+            status, reason = (last.status, last.reason) if last else ("never trained", "")
+            if gone is not None:
+                status, reason = "withdrawn", gone
             rows.append(
-                (one.name, one.score, force[0] if force else None, last.as_of if last else None,
-                 last.status if last else "never trained", last.reason if last else "")
-            )  # fmt: skip
+                (one.name, one.score, force[0] if force else None, last.as_of if last else None, status, reason)
+            )
     print_rows(["name", "score", "version", "trained_as_of", "status", "reason"], rows, format)
 
 

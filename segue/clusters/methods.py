@@ -188,8 +188,9 @@ def hdbscan(matrix: Floats, *, seed: int) -> Found:
     score, size, labels, distances = best
     if len(sample) < len(matrix):
         neighbours = KNeighborsClassifier(5).fit(sample, labels)
-        full = neighbours.predict(reduced).astype(np.int64)
-        strength = neighbours.predict_proba(reduced).max(axis=1)
+        shares = neighbours.predict_proba(reduced)  # once: to look for neighbours is what costs
+        full = neighbours.classes_[shares.argmax(axis=1)].astype(np.int64)
+        strength = shares.max(axis=1)
         full[places] = labels
         spread = 1 - strength
         spread[places] = distances

@@ -49,9 +49,11 @@ def plane(matrix: Floats) -> tuple[Floats, Floats]:
 def cells(matrix: Floats, labels: Ints) -> Cells:
     """The map as counts: it shows groups, never a person's place."""
     places, _ = plane(matrix)
-    steps = np.column_stack([_steps(places[:, 0], ACROSS), _steps(places[:, 1], UP)])
-    kinds, counts = np.unique(np.column_stack([labels, steps]), axis=0, return_counts=True)
-    return Cells(label=kinds[:, 0], across=kinds[:, 1], up=kinds[:, 2], person_count=counts.astype(np.int64))
+    counts = np.bincount(((labels + 1) * ACROSS + _steps(places[:, 0], ACROSS)) * UP + _steps(places[:, 1], UP))
+    filled = np.flatnonzero(counts)
+    rest, up = np.divmod(filled, UP)
+    label, across = np.divmod(rest, ACROSS)
+    return Cells(label=label - 1, across=across, up=up, person_count=counts[filled])
 
 
 def _steps(axis: Floats, count: int) -> Ints:

@@ -94,13 +94,13 @@ def in_force(con: Connection, name: str, *, as_of: datetime | None = None) -> tu
     return None if row is None or row[1] is None else (str(row[0]), str(row[1]))
 
 
-def withdrawn(con: Connection, name: str, *, as_of: datetime) -> str | None:
+def withdrawn(con: Connection, name: str, *, as_of: datetime | None = None) -> str | None:
     """Why the model was withdrawn; None when one is in force or none ever was."""
     try:
         row = con.execute(
-            "select version, reason from propensity.published where name = $1 and published_at <= $2"
-            " order by published_at desc limit 1",
-            [name, to_warehouse(as_of)],
+            "select version, reason from propensity.published"
+            " where name = $1 and ($2 is null or published_at <= $2) order by published_at desc limit 1",
+            [name, to_warehouse(as_of) if as_of is not None else None],
         ).fetchone()
     except duckdb.CatalogException:
         return None

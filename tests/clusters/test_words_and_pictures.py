@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from segue.clusters import discover, features_of, plot
 from segue.clusters.features import SHIPPED, feature
+from segue.clusters.plane import ACROSS, UP, cells
 from segue.clusters.profiles import by_size, profiles
 from segue.clusters.vectors import vectors
 from segue.errors import DefinitionError
@@ -148,3 +149,32 @@ def test_no_figure_stays_open(report) -> None:
 
     plot(report)
     assert plt.get_fignums() == []
+
+
+def test_the_map_counts_everybody_once_and_is_not_mirrored_by_the_order_of_people() -> None:
+    random = np.random.default_rng(2)
+    labels = random.integers(-1, 3, 400)
+    matrix = random.normal(size=(400, 4)) * [3, 2, 1, 1] + labels[:, None] * [4, -2, 0, 0]
+    found = cells(matrix, labels)
+    order = random.permutation(400)
+    again = cells(matrix[order], labels[order])
+    for name in ("label", "across", "up", "person_count"):
+        assert getattr(found, name).tolist() == getattr(again, name).tolist()
+    for label in range(-1, 3):
+        assert found.person_count[found.label == label].sum() == (labels == label).sum()
+    assert (found.across.min(), found.across.max()) == (0, ACROSS - 1)
+    assert (found.up.min(), found.up.max()) == (0, UP - 1)
+    one = cells(np.ones((30, 1)) * np.arange(30)[:, None], np.zeros(30, dtype=np.int64))
+    assert set(one.up.tolist()) == {0}
+
+
+def test_columns_that_say_the_same_have_one_vote_together() -> None:
+    random = np.random.default_rng(4)
+    much, when = random.normal(size=(2, 2000))
+    people = vectors(np.column_stack([much, much, much, when]), FEATURES)
+    assert [round(d.weight, 2) for d in people.dimensions] == [0.58, 0.58, 0.58, 1.0]
+    spread = people.matrix.var(axis=0)
+    assert spread[:3].sum() == pytest.approx(spread[3], rel=0.15)
+    # A later day is measured with the weights of then.
+    later = vectors(np.column_stack([much, when, much, when]), FEATURES, scaled_as=people.dimensions)
+    assert later.dimensions == people.dimensions
