@@ -35,10 +35,10 @@ from tests.propensity.test_train import AS_OF, ASKED, made
 DAY = timedelta(days=1)
 
 
-def later(found: Examples, days: int = 14) -> Trained:
-    """Trained on examples of so much later."""
-    cutoffs = tuple(c + days * DAY for c in found.cutoffs)
-    return train(replace(found, cutoffs=cutoffs), as_of=AS_OF + days * DAY, seed=0)
+def later(found: Examples) -> Trained:
+    """Trained on examples of two weeks later, of which the champion of today has seen no outcome."""
+    cutoffs = tuple(c + 14 * DAY for c in found.cutoffs)
+    return train(replace(found, cutoffs=cutoffs), as_of=AS_OF + 14 * DAY, seed=0)
 
 
 @pytest.fixture
@@ -56,6 +56,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
 @pytest.fixture(scope="module")
 def good():
     return train(made(), as_of=AS_OF, seed=0)
+
+
+@pytest.fixture(scope="module")
+def fresh() -> Trained:
+    return later(made(seed=2))
 
 
 def test_what_is_in_force_depends_on_the_time(con: Connection) -> None:
@@ -81,7 +86,7 @@ def test_a_rollback_puts_the_one_before_in_force_and_can_be_undone(con: Connecti
         rollback(con, "churn", to="v9", as_of=AS_OF + 4 * DAY)
 
 
-def test_a_good_model_is_published_and_a_worse_one_is_only_a_challenger(con: Connection, store, good) -> None:
+def test_a_good_model_is_published_and_a_worse_one_is_only_a_challenger(con: Connection, store, good, fresh) -> None:
     first = _decide(con, store, ASKED, good, None, as_of=AS_OF, seed=0)
     assert first.status == "published"
     champion = in_force(con, "churn")
@@ -99,7 +104,7 @@ def test_a_good_model_is_published_and_a_worse_one_is_only_a_challenger(con: Con
     assert (second.status, second.version) == ("challenger", first.version)
     assert "the champion stays: log-loss" in second.reason
     assert in_force(con, "churn") == champion
-    third = _decide(con, store, ASKED, later(made(seed=2)), champion, as_of=AS_OF + 14 * DAY, seed=0)
+    third = _decide(con, store, ASKED, fresh, champion, as_of=AS_OF + 14 * DAY, seed=0)
     assert third.status == "published"
     assert "of the champion" in third.reason
 
@@ -107,13 +112,12 @@ def test_a_good_model_is_published_and_a_worse_one_is_only_a_challenger(con: Con
 def test_a_champion_is_not_judged_by_outcomes_that_it_has_learnt_from(con: Connection, store, good) -> None:
     """It would know them, and win whatever the challenger is worth."""
     first = _decide(con, store, ASKED, good, None, as_of=AS_OF, seed=0)
-    outcome = _decide(con, store, ASKED, later(made(seed=1), days=7), in_force(con, "churn"), as_of=AS_OF + 7 * DAY,
-                      seed=0)  # fmt: skip
+    outcome = _decide(con, store, ASKED, good, in_force(con, "churn"), as_of=AS_OF + 7 * DAY, seed=0)
     assert (outcome.status, outcome.version) == ("challenger", first.version)
     assert f"fairly from {AS_OF + 14 * DAY:%Y-%m-%d} on" in outcome.reason
 
 
-def test_a_withdrawn_model_stays_withdrawn_until_one_is_put_in_force(con: Connection, store, good) -> None:
+def test_a_withdrawn_model_stays_withdrawn_until_one_is_put_in_force(con: Connection, store, good, fresh) -> None:
     first = _decide(con, store, ASKED, good, None, as_of=AS_OF, seed=0)
     assert first.status == "published"
     assert withdraw(con, "churn", as_of=AS_OF + DAY, reason="a campaign made it wrong") == first.version
@@ -127,7 +131,7 @@ def test_a_withdrawn_model_stays_withdrawn_until_one_is_put_in_force(con: Connec
     assert in_force(con, "churn") is None
     assert rollback(con, "churn", to=None, as_of=AS_OF + 8 * DAY) == first.version
     assert withdrawn(con, "churn", as_of=AS_OF + 8 * DAY) is None
-    after = _decide(con, store, ASKED, later(made(seed=2)), in_force(con, "churn"), as_of=AS_OF + 14 * DAY, seed=0)
+    after = _decide(con, store, ASKED, fresh, in_force(con, "churn"), as_of=AS_OF + 14 * DAY, seed=0)
     assert after.status == "published", "judged as any other again"
 
 
