@@ -12,7 +12,6 @@ from playwright.sync_api import Browser, Page
 from segue.dashboard import make_app
 from segue.settings import Settings
 
-
 PAGES = [
     "/",
     "/kpi/sessions",
