@@ -1,7 +1,7 @@
 """What does who-is-who cost? A full build, an addition to it, and a look-up in the engine.
 
 Links are made by numpy: people with a few browsers, an account for most, some devices; a thousandth of the devices is
-shared. The full build judges all of them with the guards (`segue.identity.graph.join`, arrays in, labels out), against
+shared. The full build judges all of them with the guards (`segue.identity.join`, arrays in, labels out), against
 scipy's `connected_components` on the same arrays and against label propagation in DuckDB's SQL, which is what a
 warehouse without a graph library does. Then the tables: `stitch` from nothing, and again after 1 % more links came.
 
@@ -24,7 +24,7 @@ from scipy.sparse.csgraph import connected_components
 from benchmarks._report import report
 from segue.identifiers import Rules
 from segue.identity import stitch
-from segue.identity.graph import Links, Nodes, join
+from segue.identity.join import Joined, Links, Nodes, join
 from segue.models.check import empty_lake
 from segue.realtime.people import People
 
@@ -49,11 +49,11 @@ def main() -> None:
         lambda: connected_components(coo_array((np.ones(links, np.int8), (left, right)), shape=size), directed=False)
     )
     rules = Rules()
-    ours_seconds, (label, merges, refused) = _timed(lambda: _build(nodes, left, right, moment, rules))
+    ours_seconds, found = _timed(lambda: _build(nodes, left, right, moment, rules))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"  scipy's components   {scipy_seconds:8.2f} s")
-    print(f"  full build, guarded  {ours_seconds:8.2f} s: {len(np.unique(label)):,} people, {len(merges):,} merges, "
-          f"{len(refused):,} refused; peak {peak:.1f} GB of memory", flush=True)  # fmt: skip
+    print(f"  full build, guarded  {ours_seconds:8.2f} s: {len(np.unique(found.label)):,} people, {len(found.by):,} "
+          f"merges, {len(found.refused):,} refused; peak {peak:.1f} GB of memory", flush=True)  # fmt: skip
     sql_seconds, rounds = _timed(lambda: _label_propagation(len(nodes.first), left, right))
     print(f"  label propagation    {sql_seconds:8.2f} s in DuckDB, {rounds} rounds", flush=True)
 
@@ -124,7 +124,7 @@ def _world(count: int, *, seed: int) -> tuple[Nodes, np.ndarray, np.ndarray, np.
     return nodes, place[left][by_moment], place[right][by_moment], moment[by_moment]
 
 
-def _build(nodes: Nodes, left: np.ndarray, right: np.ndarray, moment: np.ndarray, rules: Rules) -> Any:
+def _build(nodes: Nodes, left: np.ndarray, right: np.ndarray, moment: np.ndarray, rules: Rules) -> Joined:
     none = np.full(len(left), -1, np.int64)
     rule = pa.array(np.zeros(len(left), np.int8)).cast(pa.string())
     links = Links(a=left, b=right, moment=moment, rule=rule, device=none, is_weak=none > 0)

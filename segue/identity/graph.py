@@ -15,24 +15,15 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from segue.clock import to_warehouse
 from segue.identifiers import Rules
-from segue.identity.walk import Walker
-
-Ints = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
+from segue.identity.join import Flags, Ints, Links, Nodes, components, join
 
 #: Rules that state in words that two are one; they go before evidence of the same moment.
 STATEMENTS = ("merge", "alias")
-
-#: A component of more links would make the others wait for each of its steps.
-_LONG = 200
 
 #: The smallest priority number is 1; statements come before.
 _STATED = -2
@@ -122,169 +113,43 @@ def resolve(
         device=device[rows],
         is_weak=is_weak[rows],
     )
-    label, merges, refused = join(nodes, judged, rules)
-    own = _Names(types, values)
-    person_ids = own.of(_oldest(label)).take(pa.array(np.argsort(order)))
-    component = _components(len(types), left, right) if len(rows) < links.num_rows or refused else label
-    loser, winner, edge = (np.array(c, dtype=np.int64) for c in (zip(*merges, strict=True) if merges else ((), (), ())))
+    found = join(nodes, judged, rules)
+    label = found.label
+    oldest = _oldest(label)
+    is_whole = len(rows) == links.num_rows and not found.refused
+    component = oldest if is_whole else _oldest(components(len(types), left, right))
+    # The oldest of a component names a person, and so does whoever stayed until it went.
+    ids = _ids(types, values, np.concatenate([oldest, found.gone]))
+    own = pa.array(np.argsort(order))
+    of = lambda places: ids.take(pa.array(places))  # noqa: E731
     return Resolution(
-        person_ids=person_ids,
-        component_ids=own.of(_oldest(component)).take(pa.array(np.argsort(order))),
-        merged_from=own.of(loser),
-        merged_into=own.of(winner),
-        merged_by=rows[edge],
-        refused=np.concatenate([cut, rows[np.array([link for link, *_ in refused], dtype=np.int64)]]),
-        reasons=("split",) * len(cut) + tuple(reason for _, reason, _ in refused),
-        details=("",) * len(cut) + tuple(detail for *_, detail in refused),
+        person_ids=of(oldest).take(own),
+        component_ids=of(component).take(own),
+        merged_from=of(found.gone),
+        merged_into=of(found.stayed),
+        merged_by=rows[found.by],
+        refused=np.concatenate([cut, rows[np.array([link for link, *_ in found.refused], dtype=np.int64)]]),
+        reasons=("split",) * len(cut) + tuple(reason for _, reason, _ in found.refused),
+        details=("",) * len(cut) + tuple(detail for *_, detail in found.refused),
     )
 
 
-class _Names:
-    """Ids of people from the places of the identifiers that name them; each is made once."""
-
-    def __init__(self, types: pa.Array, values: pa.Array) -> None:
-        self._types, self._values = types, values
-
-    def of(self, places: Ints) -> pa.Array:
-        wanted, inverse = np.unique(places, return_inverse=True)
-        chosen = pa.array(wanted)
-        pairs = zip(self._types.take(chosen).to_pylist(), self._values.take(chosen).to_pylist(), strict=True)
-        return pa.array([person_id_of(*pair) for pair in pairs], pa.string()).take(pa.array(inverse))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Nodes:
-    """Identifiers in the order of age."""
-
-    kind: Ints  # place in `kinds`
-    kinds: list[str]
-    first: Ints  # microseconds
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Links:
-    """Links between different nodes, in the order in which they are judged."""
-
-    a: Ints
-    b: Ints
-    moment: Ints  # microseconds
-    rule: Any  # Arrow
-    device: Ints  # the device whose link it is; -1: of none
-    is_weak: Flags  # of a device and a browser
-
-
-def join(
-    nodes: Nodes, links: Links, rules: Rules
-) -> tuple[Ints, list[tuple[int, int, int]], list[tuple[int, str, str]]]:
-    """Label of each node's person, the merges, the refused links; as if the links were judged one by one.
-
-    Only where a guard may refuse are they really walked one by one. Elsewhere, nearly everywhere, the components take
-    one step each at the same time, in numpy.
-    """
-    count, a, b = len(nodes.first), links.a, links.b
-    label = _components(count, a, b)
-    component = label[a]
-    contested = _contested(nodes, label, rules) | (
-        np.bincount(component, minlength=int(label.max(initial=-1)) + 1) > _LONG
-    )
-    is_walked = contested[component]
-    merges = _march(nodes.first, links, np.flatnonzero(~is_walked), component)
-    walked = np.flatnonzero(is_walked)
-    if not len(walked):
-        return label, merges, []
-    touched, local = np.unique(np.concatenate([a[walked], b[walked]]), return_inverse=True)
-    half = len(walked)
-    walker = Walker(rules)
-    for place, kind, first in zip(
-        touched.tolist(), nodes.kind[touched].tolist(), nodes.first[touched].tolist(), strict=True
-    ):
-        walker.add(nodes.kinds[kind], place, first)
-    refused: list[tuple[int, str, str]] = []
-    rows = zip(
-        walked.tolist(), local[:half].tolist(), local[half:].tolist(), links.moment[walked].tolist(),
-        links.rule.take(pa.array(walked)).to_pylist(), _local(links.device[walked], touched),
-        links.is_weak[walked].tolist(), strict=True,
-    )  # fmt: skip
-    for link, left, right, moment, rule, device, is_weak in rows:
-        verdict = walker.judge(left, right, moment=moment, rule=rule, device=device, is_weak=is_weak)
-        if verdict is None or verdict[0] == "grown":
-            continue
-        if verdict[0] == "merged":
-            gone, stayed = verdict[1]
-            merges.append((walker.age[gone], walker.age[stayed], link))
-        else:
-            refused.append((link, *verdict[1]))
-    roots = np.array([walker.root(node) for node in range(len(touched))], dtype=np.int64)
-    label = label.copy()
-    label[touched] = count + roots
-    merges.sort(key=lambda merge: merge[2])
-    return label, merges, refused
-
-
-def _march(first: Ints, links: Links, rows: Ints, component: Ints) -> list[tuple[int, int, int]]:
-    """The merges of components in which nothing is refused: all of them take their first link, then their second, …
-
-    A person is kept at its oldest identifier, and paths are shortened as they are walked.
-    """
-    if not len(rows):
-        return []
-    rows = rows[np.argsort(component[rows], kind="stable")]
-    own = component[rows]
-    begins = np.flatnonzero(np.diff(own, prepend=-1))
-    step = np.arange(len(rows)) - np.repeat(begins, np.diff(begins, append=len(rows)))
-    rows = rows[np.argsort(step, kind="stable")]
-    parent = np.arange(len(first))
-    found: list[Ints] = []
-    end = 0
-    for size in np.bincount(step).tolist():
-        now = rows[end : end + size]
-        end += size
-        left, right = _roots(parent, links.a[now]), _roots(parent, links.b[now])
-        older, younger, moment = np.minimum(left, right), np.maximum(left, right), links.moment[now]
-        parent[younger] = older
-        merged = (left != right) & (first[older] < moment) & (first[younger] < moment)
-        found.append(np.stack([younger[merged], older[merged], now[merged]]))
-    merges = np.concatenate(found, axis=1)
-    merges = merges[:, np.argsort(merges[2], kind="stable")]
-    return list(zip(*merges.tolist(), strict=True))
-
-
-def _roots(parent: Ints, nodes: Ints) -> Ints:
-    root: Ints = parent[nodes]
-    while True:
-        above = parent[root]
-        if np.array_equal(above, root):
-            parent[nodes] = root
-            return root
-        root = above
-
-
-def _components(count: int, a: Ints, b: Ints) -> Ints:
-    if not len(a):
-        return np.arange(count)
-    graph = coo_array((np.ones(len(a), dtype=np.int8), (a, b)), shape=(count, count))
-    label: Ints = connected_components(graph, directed=False)[1].astype(np.int64)
-    return label
+def _ids(types: pa.Array, values: pa.Array, places: Ints) -> pa.Array:
+    """Ids of the people whom these places name, each made once; null at other places."""
+    is_named = np.zeros(len(types), np.bool_)
+    is_named[places] = True
+    named = np.flatnonzero(is_named)
+    pairs = zip(types.take(pa.array(named)).to_pylist(), values.take(pa.array(named)).to_pylist(), strict=True)
+    made = pa.array([person_id_of(*pair) for pair in pairs], pa.string())
+    return made.take(pa.array(np.cumsum(is_named) - 1, mask=~is_named))
 
 
 def _oldest(label: Ints) -> Ints:
     """The first node of each node's group."""
-    _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
-    oldest: Ints = first[inverse]
-    return oldest
-
-
-def _contested(nodes: Nodes, label: Ints, rules: Rules) -> Flags:
-    """Components in which a guard may refuse something: together, they exceed a limit."""
-    sizes = np.bincount(label)
-    found: Flags = sizes > rules.largest_person
-    for code, kind in enumerate(nodes.kinds):
-        found |= np.bincount(label[nodes.kind == code], minlength=len(sizes)) > rules.of(kind).max_per_person
-    return found
-
-
-def _local(places: Ints, touched: Ints) -> list[int]:
-    found: list[int] = np.where(places < 0, -1, np.searchsorted(touched, places)).tolist()
+    oldest = np.empty(int(label.max(initial=-1)) + 1, np.int64)
+    # Of assignments to one place the last holds.
+    oldest[label[::-1]] = np.arange(len(label))[::-1]
+    found: Ints = oldest[label]
     return found
 
 
