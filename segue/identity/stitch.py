@@ -82,18 +82,15 @@ with heard as (
 ),
 linked as (
     select left_type, left_value, right_type, right_value, rule from staging.stg_links
-    where (last_load_id > $2 or last_received_at > $3::timestamp or first_received_at > $4::timestamp)
-        and first_received_at <= $1::timestamp
-    union all
-    select left_type, left_value, right_type, right_value, rule from staging.stg_links
-    where rule = 'device' and first_seen_at + $5::interval > $4::timestamp and first_received_at <= $1::timestamp
+    where first_received_at <= $1::timestamp and (
+        last_load_id > $2 or last_received_at > $3::timestamp or first_received_at > $4::timestamp
+        or (rule = 'device' and first_seen_at + $5::interval > $4::timestamp)
+        -- An alias of a value that has become a user_id.
+        or (rule = 'alias' and left_value in (select identifier_value from heard where identifier_type = 'user_id'))
+    )
     union all
     select left_type, left_value, right_type, right_value, rule from identity.decisions
     where decided_at > $4::timestamp and decided_at <= $1::timestamp
-    union all
-    -- An alias of a value that has become a user_id.
-    select left_type, left_value, right_type, right_value, rule from staging.stg_links
-    where rule = 'alias' and left_value in (select identifier_value from heard where identifier_type = 'user_id')
 ),
 ends as (
     from heard
@@ -104,14 +101,18 @@ ends as (
 select distinct identifier_type, identifier_value from ends
 """
 
-_SCOPE = """
-create or replace temp table scope_now as
-with touched as (
-    select distinct i.component_id
+_BEFORE = """
+create or replace temp table identifiers_before as
+from identity.identifiers where component_id in (
+    select i.component_id
     from identity.identifiers i
     join dirty_now d on d.identifier_type = i.identifier_type and d.identifier_value = i.identifier_value
 )
-select i.identifier_type, i.identifier_value from identity.identifiers i join touched using (component_id)
+"""
+
+_SCOPE = """
+create or replace temp table scope_now as
+select identifier_type, identifier_value from identifiers_before
 union
 from dirty_now
 """
@@ -159,6 +160,7 @@ def stitch(con: Connection, *, as_of: datetime, rules: Rules | None = None, is_f
     if not is_rebuilt:
         assert last is not None
         con.execute(_DIRTY, [moment, last[1], last[2], last[0], rules.device_wait])
+        con.execute(_BEFORE)
         con.execute(_SCOPE)
         report = _stitch(con, as_of, rules, is_rebuilt=False)
         expected = scalar(
@@ -179,6 +181,7 @@ def component(con: Connection, keys: Iterable[tuple[str, str]], *, as_of: dateti
     """Identifiers and links of the components of some identifiers, as `resolve` takes them. Only temporary tables."""
     con.execute("create or replace temp table dirty_now (identifier_type varchar, identifier_value varchar)")
     con.executemany("insert into dirty_now values ($1, $2)", [list(key) for key in keys])
+    con.execute(_BEFORE)
     con.execute(_SCOPE)
     moment = to_warehouse(as_of)
     con.execute(_IDENTIFIERS.format(scope=_IN_SCOPE.format("identifier")), [moment])
@@ -198,18 +201,16 @@ def _stitch(con: Connection, as_of: datetime, rules: Rules, *, is_rebuilt: bool)
     ).to_arrow_table()
     links = con.execute("from links_now").to_arrow_table()
     found = resolve(identifiers, links, rules=rules, as_of=as_of)
-    scope = "true" if is_rebuilt else in_scope.format("identifier").removeprefix("and ")
-    con.execute(
-        "create or replace temp table people_before as"
-        f" select distinct person_id from identity.identifiers where {scope}"
-    )
-    written, removed = _write_identifiers(con, identifiers, found, moment, scope)
+    if is_rebuilt:
+        con.execute("create or replace temp table identifiers_before as from identity.identifiers")
+    con.execute("create or replace temp table people_before as select distinct person_id from identifiers_before")
+    written, removed = _write_identifiers(con, identifiers, found, moment)
     merges, refused = _merges(found, links, moment), _refused(found, links, moment)
     left_scope = "true" if is_rebuilt else in_scope.format("left").removeprefix("and ")
     con.register("merges_found", merges)
     merge_count, _ = replace_rows(con, "merges", "merges_found", key="merge_id", scope=left_scope, keeps="recorded_at")
     refused_count = _write_refused(con, refused, moment, left_scope)
-    alias_count = _write_aliases(con, moment, scope)
+    alias_count = _write_aliases(con, moment)
     con.unregister("merges_found")
     people = con.execute(
         "select count(*), max(n) from (select count(*) as n from identity.identifiers group by person_id)"
@@ -217,8 +218,7 @@ def _stitch(con: Connection, as_of: datetime, rules: Rules, *, is_rebuilt: bool)
     assert people is not None
     new_people = scalar(
         con,
-        f"select count(*) from (select distinct person_id from identity.identifiers where {scope}"
-        " except from people_before)",
+        "select count(distinct person_id) from identifiers_found where person_id not in (from people_before)",
     )
     return StitchReport(
         as_of=as_of,
@@ -237,7 +237,7 @@ def _stitch(con: Connection, as_of: datetime, rules: Rules, *, is_rebuilt: bool)
 
 
 def _write_identifiers(
-    con: Connection, identifiers: pa.Table, found: Resolution, moment: datetime, scope: str
+    con: Connection, identifiers: pa.Table, found: Resolution, moment: datetime
 ) -> tuple[int, int]:
     resolved = pa.table(
         {
@@ -249,7 +249,7 @@ def _write_identifiers(
     )
     con.register("resolved_now", resolved)
     con.execute(
-        f"""
+        """
         create or replace temp table identifiers_found as
         select n.identifier_type, n.identifier_value, r.person_id, n.first_seen_at, n.last_seen_at,
             case when o.person_id = r.person_id then least(o.assigned_at, $1::timestamp) else $1::timestamp end
@@ -257,14 +257,14 @@ def _write_identifiers(
             r.component_id
         from identifiers_now n
         join resolved_now r on r.identifier_type = n.identifier_type and r.identifier_value = n.identifier_value
-        left join (from identity.identifiers where {scope}) o
+        left join identifiers_before o
             on o.identifier_type = n.identifier_type and o.identifier_value = n.identifier_value
         """,
         [moment],
     )
     con.unregister("resolved_now")
     key = "identifier_type, identifier_value"
-    return replace_rows(con, "identifiers", "identifiers_found", key=key, scope=scope, keeps="")
+    return replace_rows(con, "identifiers", "identifiers_found", key=key, before="identifiers_before", keeps="")
 
 
 def _merges(found: Resolution, links: pa.Table, moment: datetime) -> pa.Table:
@@ -324,7 +324,7 @@ def _write_refused(con: Connection, refused: pa.Table, moment: datetime, scope: 
     return count + more
 
 
-def _write_aliases(con: Connection, moment: datetime, scope: str) -> int:
+def _write_aliases(con: Connection, moment: datetime) -> int:
     """Every id that was published, or went in a merge, and is nobody's now, leads to whoever has its identifier."""
     con.execute(
         """
@@ -337,12 +337,11 @@ def _write_aliases(con: Connection, moment: datetime, scope: str) -> int:
         """
     )
     con.execute(
-        f"""
+        """
         create or replace temp table aliases_found as
         with own as (
             select 'p_' || left(sha256(identifier_type || chr(31) || identifier_value), 16) as alias_id, person_id
-            from identity.identifiers
-            where {scope}
+            from identifiers_found
         )
         select distinct alias_id, person_id, $1::timestamp as known_at
         from own

@@ -46,15 +46,18 @@ def scalar(con: Connection, query: str, parameters: list[object] | None = None) 
     return int(row[0])
 
 
-def replace_rows(con: Connection, table: str, rows: str, *, key: str, scope: str, keeps: str) -> tuple[int, int]:
+def replace_rows(
+    con: Connection, table: str, rows: str, *, key: str, keeps: str, scope: str = "true", before: str | None = None
+) -> tuple[int, int]:
     """Make the rows of `scope` be those of the relation `rows`, writing only what differs.
 
     Args:
         table: of the schema identity.
         rows: name of a relation with all its columns.
         key: columns that tell its rows apart, never null.
-        scope: condition on the table.
         keeps: a column that does not count as a difference: when a row was written.
+        scope: condition on the table.
+        before: name of a relation with the rows of the scope; None: looked for in the table.
 
     Returns:
         Rows written, rows removed for good.
@@ -63,7 +66,9 @@ def replace_rows(con: Connection, table: str, rows: str, *, key: str, scope: str
         return 0, 0
     columns = [part.split()[0] for part in TABLES[table].split(", ")]
     told = ", ".join(name for name in columns if name != keeps)
-    con.execute(f"create or replace temp table kept_now as select {told} from identity.{table} where {scope}")
+    con.execute(
+        f"create or replace temp table kept_now as select {told} from {before or f'identity.{table} where {scope}'}"
+    )
     con.execute(f"create or replace temp table news_now as select {told} from {rows} except from kept_now")
     con.execute(f"create or replace temp table stale_now as from kept_now except select {told} from {rows}")
     written = scalar(con, "select count(*) from news_now")
