@@ -1,5 +1,5 @@
-"""Links to people, in arrays: as if each link were judged by itself in its order, at about the cost of finding connected
-components (docs/decisions/0004-identity.md)."""
+"""Links to people, in arrays: as if each link were judged by itself in its order, at a few times the cost of finding
+connected components (docs/decisions/0004-identity.md)."""
 
 from dataclasses import dataclass
 from datetime import timedelta

@@ -8,6 +8,9 @@ from segue.errors import BadInputError
 from segue.identifiers import TYPES, Normaliser
 from segue.warehouse import Connection, has_table
 
+#: Of what nobody is known as, an error repeats so many characters.
+_LONGEST_SHOWN = 80
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentifierRow:
@@ -76,8 +79,9 @@ def lookup(con: Connection, identifier: str, normaliser: Normaliser | None = Non
     """
     ids = _by_identifier(con, identifier, normaliser) or _by_person_id(con, identifier)
     if not ids:
+        shown = repr(identifier if len(identifier) <= _LONGEST_SHOWN else identifier[:_LONGEST_SHOWN] + "…")
         raise BadInputError(
-            f"nobody is known as {identifier!r}",
+            f"nobody is known as {shown}",
             fix="give a person_id, a user_id, an anonymous_id, a device_id or an e-mail address; "
             "`segue identity list` shows people",
         )

@@ -236,9 +236,7 @@ def _stitch(con: Connection, as_of: datetime, rules: Rules, *, is_rebuilt: bool)
     )
 
 
-def _write_identifiers(
-    con: Connection, identifiers: pa.Table, found: Resolution, moment: datetime
-) -> tuple[int, int]:
+def _write_identifiers(con: Connection, identifiers: pa.Table, found: Resolution, moment: datetime) -> tuple[int, int]:
     resolved = pa.table(
         {
             "identifier_type": identifiers["identifier_type"],
