@@ -121,7 +121,10 @@ def resolve(
     # The oldest of a component names a person, and so does whoever stayed until it went.
     ids = _ids(types, values, np.concatenate([oldest, found.gone]))
     own = pa.array(np.argsort(order))
-    of = lambda places: ids.take(pa.array(places))  # noqa: E731
+
+    def of(places: Ints) -> pa.Array:
+        return ids.take(pa.array(places))
+
     return Resolution(
         person_ids=of(oldest).take(own),
         component_ids=of(component).take(own),
