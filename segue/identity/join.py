@@ -102,7 +102,7 @@ def _contested(nodes: Nodes, label: Ints, rules: Rules) -> Flags:
     width = max(1, len(nodes.kinds))
     count = int(label.max(initial=-1)) + 1
     of_kind = np.bincount(label * np.int64(width) + nodes.kind, minlength=count * width).reshape(count, width)
-    found: Flags = sum(of_kind.T) > rules.largest_person
+    found: Flags = of_kind @ np.ones(width, np.int64) > rules.largest_person
     for code, kind in enumerate(nodes.kinds):
         rule = rules.of(kind)
         is_over = of_kind[:, code] > rule.max_per_person
