@@ -27,17 +27,21 @@ def findings(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clo
     """What has changed in what arrives: volume, freshness, contracts, missing values, duplicates, clocks."""
     as_of = clock.as_of(context)
     project = warehouse.settings.dbt_project
+    contracts = load_contracts(project / "contracts")
     with warehouse.write("data quality", as_of=as_of) as con:
         report = quality.examine(
             con,
             as_of=as_of,
             limits=quality.load_limits(project / "quality.yml"),
-            contracts=load_contracts(project / "contracts"),
+            contracts=contracts,
         )
         quality.record(con, report.findings, as_of=as_of)
+        quality.note_contracts(con, contracts, as_of=as_of)
+        open_count = quality.keep_incidents(con, contracts=contracts, as_of=as_of)
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": len(report.findings),
+            "open incidents": open_count,
             "findings": present.table(
                 ["weight", "check", "since", "what"],
                 [(f.weight, f.check, f.first_date, f.sentence) for f in report.findings],
@@ -47,7 +51,7 @@ def findings(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clo
             dg.AssetCheckResult(
                 check_name=result.check,
                 passed=result.passed,
-                # Never an error: the KPI incident that it explains is what people are told of, once.
+                # Never an error: people are told of the incident, together with the KPIs that it explains, once.
                 severity=dg.AssetCheckSeverity.WARN,
                 description="; ".join(f.sentence for f in result.findings) or None,
             )

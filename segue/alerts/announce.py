@@ -267,8 +267,8 @@ def _send(
             is_final=is_final,
             retry_after=outcome.retry_after if isinstance(outcome, NotSent) else None,
         )
-        if isinstance(outcome, Sent) and notice.incident is not None and notice.kind == "anomaly":
-            state.keep_thread(con, notice.incident.incident_id, channel.name, posted, as_of)
+        if isinstance(outcome, Sent) and notice.case is not None and notice.kind in ("anomaly", "data_fault"):
+            state.keep_thread(con, notice.root_id, channel.name, posted, as_of)
     return outcome
 
 

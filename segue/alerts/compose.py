@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from segue.alerts import ledger
+from segue.alerts.cases import Case, cases, last_judged
 from segue.alerts.message import (
     STORED,
     Alert,
@@ -15,7 +16,9 @@ from segue.alerts.message import (
     web_address,
     with_title,
 )
-from segue.alerts.plan import Notice, last_judged, news
+from segue.alerts.message_of_data import fault_alert, item_of_fault
+from segue.alerts.plan import Notice
+from segue.alerts.what_else import what_else
 from segue.settings import Settings
 from segue.warehouse import Connection
 from segue.watch import (
@@ -36,6 +39,10 @@ log = logging.getLogger(__name__)
 
 _DRAWN = 3
 _DRIVERS = 3
+#: Reasons in one message.
+_LINES = 12
+#: What is usual is learned from four weeks: a fault that lasts for half of them begins to look usual.
+_USUAL_BY_NOW = 14
 
 
 def compose(
@@ -54,38 +61,49 @@ def compose(
         return _dead(con, notice, settings, as_of)
     if notice.kind == "digest":
         return _digest(con, notice, settings, as_of)
-    assert notice.incident is not None
-    url = (
-        incident_url(settings, notice.incident)
-        or run_url
-        or f"{settings.dagster_url.rstrip('/')}/assets/watch/anomalies"
-    )
+    case = notice.case
+    assert case is not None
+    url = case_url(settings, case) or run_url or f"{settings.dagster_url.rstrip('/')}/assets/{_asset(case)}"
     if notice.kind == "incident_over":
-        return _recovered(notice, notice.incident, as_of, url)
-    found = notice.anomalies or notice.incident.anomalies
+        return _recovered(notice, case, as_of, url)
     if notice.is_backlog and settings.dashboard_url:
         url = web_address(f"{settings.dashboard_url.rstrip('/')}/incidents") or url
-    alert = _drawn(con, found, as_of=as_of, url=url)
+    is_whole = notice.kind == "escalation"
+    found = case.anomalies if is_whole else notice.anomalies
+    faults = tuple(case.faults.values()) if is_whole else notice.faults
+    alert = _drawn(con, found, as_of=as_of, url=url) if found else None
+    if faults:
+        alert = fault_alert(faults, alert, subjects=notice.subjects, as_of=as_of, url=url)
+    assert alert is not None
     if settings.dashboard_url:
-        alert = replace(alert, link_text="Open the chart")
+        alert = replace(alert, link_text="Open the chart" if found else "Open the incident")
     if notice.is_backlog:
         return replace(alert, summary=f"{alert.summary} All of it is over; the dashboard says why.")
-    lines = reasons(con, notice.incident, calendar)
+    lines = [line for incident in case.incidents for line in reasons(con, incident, calendar)]
+    if not case.incidents:
+        lines = what_else(con, first=case.first_date, last=case.last_date, calendar=calendar)
+    lines = list(dict.fromkeys(lines))[:_LINES]
     if notice.is_update:
         alert = with_title(alert, "Also: ")
     else:
-        lines.append(f"Not an anomaly? segue anomalies dismiss {notice.incident.lead.anomaly_id}")
-        lines.append(f"You are on it? segue alerts ack {notice.incident.incident_id}")
-    if notice.kind == "escalation":
-        alert = replace(with_title(alert, "Nobody is on it: "), kind="escalation")
+        if case.incidents:
+            lines.append(f"Not an anomaly? segue anomalies dismiss {case.incidents[0].lead.anomaly_id}")
+        lines.append(f"You are on it? segue alerts ack {case.ids[0]}")
+    if is_whole:
+        ident = alert_id_of("escalation", notice.subjects)
+        alert = replace(with_title(alert, "Nobody is on it: "), kind="escalation", alert_id=ident)
     return replace(alert, detail="\n".join(clean(line, limit=400) for line in lines))
 
 
-def incident_url(settings: Settings, incident: Incident) -> str | None:
+def case_url(settings: Settings, case: Case) -> str | None:
     """The page of the dashboard that shows exactly this; None when nobody has said where the dashboard is."""
     if not settings.dashboard_url:
         return None
-    return web_address(f"{settings.dashboard_url.rstrip('/')}/incident/{incident.incident_id}")
+    return web_address(f"{settings.dashboard_url.rstrip('/')}/incident/{case.ids[0]}")
+
+
+def _asset(case: Case) -> str:
+    return "quality/findings" if case.data is not None else "watch/anomalies"
 
 
 def reasons(con: Connection, incident: Incident, calendar: tuple[Known, ...]) -> list[str]:
@@ -98,13 +116,13 @@ def reasons(con: Connection, incident: Incident, calendar: tuple[Known, ...]) ->
         lines += why(con, lead)
     except Exception:  # an explanation that fails must not hold up the news
         log.exception("the alert goes out without its drivers")
-    first, last = incident.first_date - timedelta(days=1), incident.last_date
-    lines += [
-        f"On {day(known.first_date, year=False)}: {known.name}"
-        for known in calendar
-        if known.first_date <= last and known.last_date >= first
-    ]
-    return lines
+    return lines + what_else(
+        con,
+        first=incident.first_date,
+        last=incident.last_date,
+        calendar=calendar,
+        known=incident.data_cause,
+    )
 
 
 def why(con: Connection, anomaly: Anomaly) -> list[str]:
@@ -148,16 +166,27 @@ def _drawn(con: Connection, found: tuple[Anomaly, ...], *, as_of: datetime, url:
     )
 
 
-def _recovered(notice: Notice, incident: Incident, as_of: datetime, url: str) -> Alert:
-    name = name_of(incident.lead.kpi, incident.lead.slice)
+def _recovered(notice: Notice, case: Case, as_of: datetime, url: str) -> Alert:
+    data = case.data
+    moved = sum(len(i.anomalies) for i in case.incidents)
+    if data is None:
+        lead = case.incidents[0].lead
+        title = f"Recovered: {name_of(lead.kpi, lead.slice)} is as expected again"
+        summary = f"{moved} series had left their expected range."
+    else:
+        title = f"Over: {data.lead.sentence}"
+        summary = f"{moved} KPI series had moved with it." if moved else "No KPI had moved with it."
+        if data.status == "withdrawn":
+            title, summary = f"Filled in: {data.lead.sentence}", "What was missing has arrived late."
+        elif (case.last_date - case.first_date).days >= _USUAL_BY_NOW:
+            summary += " After so long it may also be what is usual by now: look whether it was mended."
     return _plain(
         notice,
-        title=f"Recovered: {name} is as expected again",
-        summary=f"What began on {day(incident.first_date)} ended on {day(incident.last_date)}; "
-        f"{len(incident.anomalies)} series had left their expected range.",
+        title=title,
+        summary=f"What began on {day(case.first_date)} ended on {day(case.last_date)}; {summary}",
         as_of=as_of,
         url=url,
-        link_text="Open the chart",
+        link_text="Open the chart" if case.incidents else "Open the incident",
     )
 
 
@@ -178,14 +207,14 @@ def _dead(con: Connection, notice: Notice, settings: Settings, as_of: datetime) 
 
 def _digest(con: Connection, notice: Notice, settings: Settings, as_of: datetime) -> Alert:
     since = as_of.date() - timedelta(days=2)
-    found = [i for i in news(con, "low") if i.last_date >= since]
-    items: list[Item] = [item_of(i.lead, known_until=None, chart=None) for i in found]
+    found = [c for c in cases(con, "low", as_of=None) if c.last_date >= since and (c.is_open or c.incidents)]
+    items: list[Item] = [_item_of_case(case) for case in found]
     words = f"{len(found)} incidents" if len(found) != 1 else "1 incident"
     return replace(
         _plain(
             notice,
             title=f"Daily digest: {words if found else 'nothing out of line'}",
-            summary=f"{words} touched the last two days, {sum(i.status == 'open' for i in found)} still going on."
+            summary=f"{words} touched the last two days, {sum(c.is_open for c in found)} still going on."
             if found
             else "Every series that is watched was as expected on the last two days.",
             as_of=as_of,
@@ -193,8 +222,14 @@ def _digest(con: Connection, notice: Notice, settings: Settings, as_of: datetime
             link_text="Open the dashboard" if settings.dashboard_url else "Open Dagster",
         ),
         items=tuple(items),
-        detail="\n".join(f"{name_of(i.lead.kpi, i.lead.slice)}: {period(i.lead)}" for i in found[20:30]),
+        detail="\n".join(f"{item.name}: {item.when}" for item in items[20:30]),
     )
+
+
+def _item_of_case(case: Case) -> Item:
+    if case.data is not None:
+        return item_of_fault(case.data.lead, case.data.incident_id)
+    return item_of(case.incidents[0].lead, known_until=None, chart=None)
 
 
 def _plain(notice: Notice, *, title: str, summary: str, as_of: datetime, url: str | None, link_text: str) -> Alert:

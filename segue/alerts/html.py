@@ -11,12 +11,13 @@ _TINTS = {"high": "#fff5f5", "medium": "#fff4e6", "low": "#fff9db"}
 _FONT = "font-family:-apple-system,'Segoe UI',Roboto,Helvetica,Arial,sans-serif"
 _LABELS = {
     "anomaly": "KPI alert",
+    "data_fault": "Data fault",
     "run_failed": "Run failed",
     "check_failed": "Check failed",
     "trouble": "Trouble",
     "recovered": "Over",
     "incident_over": "Recovered",
-    "escalation": "KPI alert, unanswered",
+    "escalation": "Alert, unanswered",
     "digest": "Digest",
     "dead_detector": "Watching has stopped",
 }

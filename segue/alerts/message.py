@@ -26,16 +26,16 @@ from segue.watch import (
 )
 
 Kind = Literal[
-    "anomaly", "run_failed", "check_failed", "trouble", "recovered", "incident_over", "escalation", "digest",
-    "dead_detector",
+    "anomaly", "data_fault", "run_failed", "check_failed", "trouble", "recovered", "incident_over", "escalation",
+    "digest", "dead_detector",
 ]  # fmt: skip
 
 #: What somebody else found and said: the words are in the ledger only.
 STORED: tuple[Kind, ...] = ("run_failed", "check_failed", "trouble", "recovered")
 
 #: Spelled out one by one; the rest is counted.
-_MOST_ITEMS = 20
-_LONGEST_TITLE = 140
+MOST_ITEMS = 20
+LONGEST_TITLE = 140
 _LONGEST_SENTENCE = 600
 _LONGEST_DETAIL = 1500
 
@@ -121,7 +121,7 @@ def anomaly_alert(
         overview, charts: PNG of all, and by anomaly_id.
     """
     order = sorted(anomalies, key=importance)
-    shown = order[:_MOST_ITEMS]
+    shown = order[:MOST_ITEMS]
     pictures = charts or {}
     items = tuple(item_of(a, known_until=known_until, chart=pictures.get(a.anomaly_id)) for a in shown)
     first = items[0]
@@ -137,7 +137,7 @@ def anomaly_alert(
         alert_id=alert_id_of("anomaly", [a.anomaly_id for a in order]),
         kind="anomaly",
         severity=order[0].severity,
-        title=clean(f"{first.name} {first.change} {first.when}{more}", limit=_LONGEST_TITLE),
+        title=clean(f"{first.name} {first.change} {first.when}{more}", limit=LONGEST_TITLE),
         summary=summary,
         items=items,
         left_out_count=len(order) - len(shown),
@@ -192,7 +192,7 @@ def recovered_alert(*, subject_id: str, title: str, detail: str, url: str | None
 
 def with_title(alert: Alert, prefix: str) -> Alert:
     """The same alert, marked."""
-    return replace(alert, title=clean(f"{prefix}{alert.title}", limit=_LONGEST_TITLE))
+    return replace(alert, title=clean(f"{prefix}{alert.title}", limit=LONGEST_TITLE))
 
 
 def web_address(url: str | None) -> str | None:
@@ -216,7 +216,7 @@ def _failure(
         alert_id=alert_id_of(kind, [subject_id]),
         kind=kind,
         severity="high",
-        title=clean(title, limit=_LONGEST_TITLE) or "Something failed",
+        title=clean(title, limit=LONGEST_TITLE) or "Something failed",
         summary=summary,
         items=(),
         left_out_count=0,

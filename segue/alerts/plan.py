@@ -1,23 +1,21 @@
 """What is due to be told, to whom, over which channel: a function of the warehouse, the policy and the time."""
 
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 
 from segue.alerts import ledger, state
+from segue.alerts.cases import Case, cases, last_judged
 from segue.alerts.channels import Channel, channels_of
 from segue.alerts.ledger import Entry
 from segue.alerts.message import STORED, Kind
 from segue.alerts.policy import Policy
 from segue.alerts.slack_bot import Posted
-from segue.clock import from_warehouse, to_warehouse
+from segue.clock import to_warehouse
+from segue.quality import Finding
 from segue.settings import Settings
-from segue.warehouse import Connection, has_table
-from segue.watch import SEVERITIES, Anomaly, Incident, Severity, anomalies, incidents, owner_of
-from segue.watch.incidents import group, incident_of
+from segue.warehouse import Connection
+from segue.watch import Anomaly, Severity
 
-#: An anomaly that ended longer ago than this, before the last judged day, is history and no news: somebody who
-#: sets up Slack today is not sent last year.
-NEWS_DAYS = 35
 _MOST_OVER = 3
 
 
@@ -28,8 +26,10 @@ class Notice:
     kind: Kind
     channel: Channel
     subjects: tuple[str, ...]  # ids in the ledger
-    incident: Incident | None = None
+    case: Case | None = None
     anomalies: tuple[Anomaly, ...] = ()  # that the channel does not know yet
+    faults: tuple[Finding, ...] = ()  # of the data, that the channel does not know yet
+    root_id: str = ""  # of the incident that the channel was told of first
     thread: Posted | None = None
     is_update: bool = False
     is_backlog: bool = False  # several incidents that were over before anybody could be told
@@ -52,20 +52,10 @@ def due(con: Connection, situation: Situation) -> list[Notice]:
     """Every message that is due, incidents first."""
     entries = ledger.entries(con)
     known = {(e.channel, e.subject_id): e for e in entries}
-    found = _incident_notices(con, situation, known)
+    found = _case_notices(con, situation, known)
     found += _stored_notices(situation, known)
     found += _clockwork(con, situation, known)
     return found
-
-
-def last_judged(con: Connection) -> tuple[date | None, datetime | None]:
-    """The last judged day, and as of when the last detection ran (aware UTC)."""
-    if not has_table(con, "watch", "series"):
-        return None, None
-    row = con.execute("select max(last_judged_date), max(judged_at) from watch.series").fetchone()
-    if row is None:
-        return None, None
-    return row[0], None if row[1] is None else from_warehouse(row[1])
 
 
 def _may_send(entry: Entry | None, situation: Situation) -> bool:
@@ -77,48 +67,37 @@ def _may_send(entry: Entry | None, situation: Situation) -> bool:
     return moment is None or entry.next_attempt_at is None or entry.next_attempt_at <= moment
 
 
-def news(con: Connection, min_severity: Severity) -> list[Incident]:
-    """The incidents that are news, with those of their anomalies that are severe enough."""
-    day, _ = last_judged(con)
-    found = anomalies(con, min_severity=min_severity)
-    if day is not None:
-        found = [a for a in found if a.last_date >= day - timedelta(days=NEWS_DAYS)]
-    fresh = {a.anomaly_id: a for a in found}
-    result = []
-    for incident in incidents(con):
-        mine = tuple(fresh.pop(a.anomaly_id) for a in incident.anomalies if a.anomaly_id in fresh)
-        if mine and incident.status != "dismissed":
-            result.append(replace(incident, anomalies=mine, lead=mine[0]))
-    # What a detection of an earlier version has left ungrouped.
-    result += [incident_of(members) for members in group(list(fresh.values()))]
-    return sorted(result, key=lambda i: (-SEVERITIES.index(i.severity), i.first_date, i.incident_id))
-
-
-def _incident_notices(con: Connection, situation: Situation, known: dict[tuple[str, str], Entry]) -> list[Notice]:
+def _case_notices(con: Connection, situation: Situation, known: dict[tuple[str, str], Entry]) -> list[Notice]:
     as_of, policy = situation.as_of, situation.policy
     told = state.threads(con)
     silenced = state.mutes(con)
     on_it = state.acknowledged(con)
     quiet = as_of is not None and policy.quiet is not None and policy.quiet.contains(as_of)
     found = []
-    for incident in news(con, situation.min_severity):
-        if as_of is not None and all(any(m.covers(a, as_of) for m in silenced) for a in incident.anomalies):
+    for case in cases(con, situation.min_severity, as_of=as_of):
+        if as_of is not None and case.is_muted(silenced, as_of):
             continue
-        held = quiet and incident.severity != "high"
-        place = policy.place_of(owner_of(con, incident.lead.kpi, incident.lead.slice))
-        for channel in channels_of(situation.settings, place):
-            before = told.get((incident.incident_id, channel.name))
+        held = quiet and case.severity != "high"
+        for channel in channels_of(situation.settings, case.place(con, policy)):
+            threads = [(told[i, channel.name], i) for i in case.ids if (i, channel.name) in told]
+            before, root_id = min(threads, key=lambda t: t[0][1]) if threads else (None, case.ids[0])
             thread = before[0] if before is not None and channel.has_threads and before[0].ts else None
-            fresh = [a for a in incident.anomalies if _may_send(known.get((channel.name, a.anomaly_id)), situation)]
-            if fresh and not held:
-                entries = [known.get((channel.name, a.anomaly_id)) for a in fresh]
+            fresh = [a for a in case.anomalies if _may_send(known.get((channel.name, a.anomaly_id)), situation)]
+            faults = {s: f for s, f in case.faults.items() if _may_send(known.get((channel.name, s)), situation)}
+            if before is None and case.data is not None and case.data.status == "withdrawn":
+                faults = {}
+            subjects = (*faults, *(a.anomaly_id for a in fresh))
+            if subjects and not held:
+                entries = [known.get((channel.name, s)) for s in subjects]
                 found.append(
                     Notice(
-                        kind="anomaly",
+                        kind="data_fault" if faults else "anomaly",
                         channel=channel,
-                        subjects=tuple(a.anomaly_id for a in fresh),
-                        incident=incident,
+                        subjects=subjects,
+                        case=case,
                         anomalies=tuple(fresh),
+                        faults=tuple(faults.values()),
+                        root_id=root_id,
                         thread=thread,
                         is_update=before is not None,
                         again=any(e is not None and e.status == "pending" for e in entries),
@@ -127,22 +106,15 @@ def _incident_notices(con: Connection, situation: Situation, known: dict[tuple[s
                 )
             if before is None:
                 continue
-            if incident.status == "recovered" and not held and _ended(con, incident):
-                found += _once(
-                    f"recovered:{incident.incident_id}", "incident_over", channel, known, situation, incident, thread
-                )
+            if not case.is_open and not held and not subjects and _lasted(con, case):
+                found += _once(f"recovered:{root_id}", "incident_over", channel, known, situation, case, thread)
             waits = (
                 policy.escalate_after is not None and as_of is not None and as_of - before[1] >= policy.escalate_after
             )
-            if (
-                waits
-                and incident.status == "open"
-                and incident.severity == "high"
-                and incident.incident_id not in on_it
-            ):
-                subject = f"escalated:{incident.incident_id}"
+            if waits and case.is_open and case.severity == "high" and not on_it.intersection(case.ids):
+                subject = f"escalated:{root_id}"
                 for higher in channels_of(situation.settings, policy.escalate_to):
-                    found += _once(subject, "escalation", higher, known, situation, incident, None)
+                    found += _once(subject, "escalation", higher, known, situation, case, None)
     unique = {(n.channel.name, n.subjects): n for n in found}
     return _without_flood(list(unique.values()))
 
@@ -160,6 +132,7 @@ def _without_flood(notices: list[Notice]) -> list[Notice]:
                 over[0],
                 subjects=tuple(subject for n in over for subject in n.subjects),
                 anomalies=tuple(anomaly for n in over for anomaly in n.anomalies),
+                faults=tuple(fault for n in over for fault in n.faults),
                 again=any(n.again for n in over),
                 attempts=max(n.attempts for n in over),
                 is_backlog=True,
@@ -169,15 +142,16 @@ def _without_flood(notices: list[Notice]) -> list[Notice]:
 
 
 def _is_over(notice: Notice) -> bool:
-    is_old = notice.incident is not None and notice.incident.status == "recovered"
-    return notice.kind == "anomaly" and is_old and not notice.is_update
+    is_old = notice.case is not None and not notice.case.is_open
+    return notice.kind in ("anomaly", "data_fault") and is_old and not notice.is_update
 
 
-def _ended(con: Connection, incident: Incident) -> bool:
-    """Whether days after it have been judged: only those can say that it is over. A recovery tells of what lasted or
-    was told while it was going on; an anomaly of one past day was over when it was told."""
+def _lasted(con: Connection, case: Case) -> bool:
+    """A recovery tells of what lasted or was told while it was going on; an anomaly of one past day was over when it was
+    told. That a KPI is as expected again only days after it can say, and these have been judged."""
     day, _ = last_judged(con)
-    return incident.detected_at.date() <= incident.last_date + timedelta(days=1) and day is not None
+    is_judged = day is not None or not case.incidents
+    return is_judged and case.detected_at.date() <= case.last_date + timedelta(days=1)
 
 
 def _once(
@@ -186,7 +160,7 @@ def _once(
     channel: Channel,
     known: dict[tuple[str, str], Entry],
     situation: Situation,
-    incident: Incident | None,
+    case: Case | None,
     thread: Posted | None,
 ) -> list[Notice]:
     entry = known.get((channel.name, subject))
@@ -197,7 +171,7 @@ def _once(
             kind=kind,
             channel=channel,
             subjects=(subject,),
-            incident=incident,
+            case=case,
             thread=thread,
             again=entry is not None and entry.status == "pending",
             attempts=entry.attempts if entry is not None else 0,

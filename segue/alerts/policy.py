@@ -3,6 +3,7 @@
 ```yaml
 routes:                       # the first that fits; none: the channels of the settings
   - {owner: "team:growth", slack: "#growth", email: growth@example.com}
+  - {source: web, slack: "#web"}          # faults of the data of a source; one of an event goes to its owner first
 quiet_hours: {from: "22:00", until: "07:00", timezone: Europe/Berlin}   # severity high is told at any hour
 escalate: {after_minutes: 120, slack: "#on-call", email: lead@example.com}
 digest: {hour: 8, timezone: Europe/Berlin}
@@ -52,6 +53,7 @@ class Policy:
     """What the team agreed on."""
 
     routes: tuple[tuple[str, Place], ...] = ()  # owner and place
+    source_routes: tuple[tuple[str, Place], ...] = ()  # source of events and place
     quiet: Hours | None = None
     escalate_after: timedelta | None = None
     escalate_to: Place = Place()
@@ -61,6 +63,12 @@ class Policy:
     def place_of(self, owner: str) -> Place:
         """Where what this owner answers for is told."""
         return next((place for name, place in self.routes if name == owner), Place())
+
+    def place_of_data(self, owner: str, source: str) -> Place:
+        """Where a fault of the data is told: by the owner of the event's contract, else by the source."""
+        fitting = [place for name, place in self.routes if owner and name == owner]
+        fitting += [place for name, place in self.source_routes if source and name == source]
+        return fitting[0] if fitting else Place()
 
     def digest_day(self, as_of: datetime) -> str | None:
         """The day whose digest is due at this time, as text; None when it is not its hour yet or there is none."""
@@ -96,12 +104,16 @@ def load_policy(path: Path) -> Policy:
     if "heartbeat" in fields:
         said = fields["heartbeat"].mapping(("hours",), required=("hours",))
         heartbeat = timedelta(hours=_number(said["hours"], 1, 1000))
-    routes = []
+    routes: dict[str, list[tuple[str, Place]]] = {"owner": [], "source": []}
     for entry in fields.get("routes", ()):
-        said = entry.mapping(("owner", "slack", "email"), required=("owner",))
-        routes.append((said["owner"].text(), _place(said)))
+        said = entry.mapping(("owner", "source", "slack", "email"))
+        by = [key for key in routes if key in said]
+        if len(by) != 1:
+            raise entry.wrong("a route is by owner or by source", fix="write `owner: …` or `source: …`, one of them")
+        routes[by[0]].append((said[by[0]].text(), _place(said)))
     return Policy(
-        routes=tuple(routes),
+        routes=tuple(routes["owner"]),
+        source_routes=tuple(routes["source"]),
         quiet=quiet,
         escalate_after=escalate_after,
         escalate_to=escalate_to,

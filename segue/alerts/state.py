@@ -1,12 +1,12 @@
 """What people and channels have said of incidents: threads, acknowledgements, mutes. Survives restarts."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from segue.alerts.slack_bot import Posted
 from segue.clock import from_warehouse, to_warehouse
 from segue.errors import BadInputError
+from segue.quality import data_incidents
 from segue.warehouse import Connection, has_table
 from segue.watch import Anomaly, incidents
 from segue.watch.tables import insert_rows
@@ -33,6 +33,9 @@ class Mute:
 
     def covers(self, anomaly: Anomaly, as_of: datetime) -> bool:
         return self.until > as_of and self.kpi in ("", anomaly.kpi) and self.slice in ("", anomaly.slice)
+
+    def covers_everything(self, as_of: datetime) -> bool:
+        return self.until > as_of and not self.kpi and not self.slice
 
 
 def ensure_state(con: Connection) -> None:
@@ -69,8 +72,11 @@ def acknowledge(con: Connection, incident_id: str, *, by: str, as_of: datetime) 
         BadInputError: when there is no such incident.
     """
     ensure_state(con)
-    if not incidents(con, ids=[incident_id]):
-        raise BadInputError(f"there is no incident {incident_id!r}", fix="`segue anomalies incidents` shows them")
+    if not incidents(con, ids=[incident_id]) and not data_incidents(con, ids=[incident_id]):
+        raise BadInputError(
+            f"there is no incident {incident_id!r}",
+            fix="`segue anomalies incidents` and `segue quality incidents` show them",
+        )
     if incident_id not in acknowledged(con):
         names = [column.split()[0] for column in _TABLES["acknowledgements"]]
         insert_rows(con, "alerts.acknowledgements", names, [(incident_id, by, to_warehouse(as_of))])
@@ -106,11 +112,11 @@ def unmute(con: Connection, *, kpi: str, slice_: str) -> int:
     return int(rows[0][0])
 
 
-def mutes(con: Connection) -> Sequence[Mute]:
+def mutes(con: Connection) -> tuple[Mute, ...]:
     """All of them, those that have ended too, latest end first."""
     if not has_table(con, "alerts", "mutes"):
-        return []
+        return ()
     rows = con.execute(
         "select kpi, slice, until_at, muted_by, reason from alerts.mutes order by until_at desc"
     ).fetchall()
-    return [Mute(kpi=k, slice=s, until=from_warehouse(u), by=b, reason=r) for k, s, u, b, r in rows]
+    return tuple(Mute(kpi=k, slice=s, until=from_warehouse(u), by=b, reason=r) for k, s, u, b, r in rows)

@@ -11,7 +11,7 @@ from statistics import median
 
 from segue.clock import to_warehouse
 from segue.events import Contract
-from segue.quality.findings import Finding, Weight
+from segue.quality.findings import Finding, Weight, lasting
 from segue.quality.limits import Limits
 from segue.warehouse import Connection, has_table
 
@@ -93,19 +93,19 @@ def _volume(look: _Look) -> list[Finding]:
     """No event and no source has vanished, or sends far less or more than is usual."""
     rows = look.con.execute(
         """
-        select 'source ' || coalesce(source, '?'), received_at::date, count(*) from raw.events
+        select 'source', coalesce(source, '?'), received_at::date, count(*) from raw.events
         where received_at > $1 and received_at <= $2 group by all
         union all
-        select 'event ' || coalesce(event, type), received_at::date, count(*) from raw.events
+        select 'event', coalesce(event, type), received_at::date, count(*) from raw.events
         where received_at > $1 and received_at <= $2 group by all
         """,
         [look.since, to_warehouse(look.as_of)],
     ).fetchall()
-    table: dict[str, dict[date, int]] = {}
-    for subject, day, count in rows:
-        table.setdefault(subject, {})[day] = count
+    table: dict[tuple[str, str], dict[date, int]] = {}
+    for kind, name, day, count in rows:
+        table.setdefault((kind, name), {})[day] = count
     found = []
-    for subject, counts in sorted(table.items()):
+    for about, counts in sorted(table.items()):
         began = min(counts)
         for day in (look.first + timedelta(days=n) for n in range(_JUDGED)):
             before = [counts.get(d, 0) for w in range(1, 5) if (d := day - timedelta(weeks=w)) >= began]
@@ -114,24 +114,26 @@ def _volume(look: _Look) -> list[Finding]:
                 continue
             now = counts.get(day, 0)
             if now == 0:
-                found.append(_day("volume", "error", subject, day, "sent nothing", usual, distorts=True))
+                found.append(_day("error", about, day, "sent nothing", usual, distorts=True))
             elif now < (1 - look.limits.volume_drop) * usual or now > look.limits.volume_rise * usual:
-                found.append(_day("volume", "warning", subject, day, f"sent {now:,} messages", usual))
+                found.append(_day("warning", about, day, f"sent {now:,} messages", usual))
     return _joined(found)
 
 
 def _day(
-    check: str, weight: Weight, subject: str, day: date, what: str, usual: float, *, distorts: bool = False
+    weight: Weight, about: tuple[str, str], day: date, what: str, usual: float, *, distorts: bool = False
 ) -> Finding:
-    sentence = f"{subject[0].upper()}{subject[1:]} {what} on {day.isoformat()}, where {usual:,.0f} are usual."
+    kind, name = about
     return Finding(
-        check=check,
+        check="volume",
         weight=weight,
-        subject=subject,
+        subject=f"{kind} {name}",
         first_date=day,
         last_date=day,
-        sentence=sentence,
+        sentence=f"{kind.capitalize()} {name} {what} on {day.isoformat()}, where {usual:,.0f} are usual.",
         distorts=distorts,
+        event=name if kind == "event" else "",
+        source=name if kind == "source" else "",
     )
 
 
@@ -145,16 +147,7 @@ def _joined(found: Sequence[Finding]) -> list[Finding]:
             and (last.subject, last.weight) == (one.subject, one.weight)
             and (one.first_date - last.last_date).days <= 1
         ):
-            sentence = last.sentence.split(" (until")[0].rstrip(".") + f" (until {one.last_date.isoformat()})."
-            joined[-1] = Finding(
-                check=last.check,
-                weight=last.weight,
-                subject=last.subject,
-                first_date=last.first_date,
-                last_date=one.last_date,
-                sentence=sentence,
-                distorts=last.distorts,
-            )
+            joined[-1] = lasting(last, one.last_date)
         else:
             joined.append(one)
     return joined
@@ -182,6 +175,7 @@ def _freshness(look: _Look) -> list[Finding]:
                     last_date=look.as_of.date(),
                     sentence=f"Source {source} has sent nothing for {hours:.0f} hours, since {newest:%Y-%m-%d %H:%M}.",
                     distorts=True,
+                    source=source,
                 )
             )
     return found
@@ -244,7 +238,7 @@ def _drift_of(look: _Look, rows: Sequence[tuple[str, date, str, str, int, int]])
         subject = f"{prop} of {name}"
         if share_before == 0 and (name, prop) not in promised:
             first = min(d for d in present if present[d])
-            found.append(_drifted("note", subject, first, look.last, f"{subject} is new: no contract knows it."))
+            found.append(_drifted("note", subject, name, first, look.last, f"{subject} is new: no contract knows it."))
         for day in recent:
             total = totals[name].get(day, 0)
             if total < max(look.limits.least_messages / 3, 5):
@@ -254,19 +248,19 @@ def _drift_of(look: _Look, rows: Sequence[tuple[str, date, str, str, int, int]])
                 gone = present[day] == 0
                 what = "has vanished" if gone else f"is missing in {100 * (1 - present[day] / total):.0f} % of messages"
                 text = f"{subject} {what} on {day}; before, {100 * (1 - share_before):.0f} % lacked it."
-                found.append(_drifted("error" if gone else "warning", subject, day, day, text, distorts=True))
+                found.append(_drifted("error" if gone else "warning", subject, name, day, day, text, distorts=True))
             other = sum(c.get(day, 0) for k, c in by_kind.items() if k not in ("nothing", usual_kind))
             if usual_kind is not None and present[day] and other / present[day] > look.limits.type_share:
                 kind = max(
                     (k for k in by_kind if k not in ("nothing", usual_kind)), key=lambda k: by_kind[k].get(day, 0)
                 )
                 text = f"{subject} came as {kind} on {day}; before, it was {usual_kind}."
-                found.append(_drifted("error", subject, day, day, text, distorts=True))
+                found.append(_drifted("error", subject, name, day, day, text, distorts=True))
     return _joined(found)
 
 
 def _drifted(
-    weight: Weight, subject: str, first: date, last: date, sentence: str, *, distorts: bool = False
+    weight: Weight, subject: str, event: str, first: date, last: date, sentence: str, *, distorts: bool = False
 ) -> Finding:
     return Finding(
         check="drift",
@@ -276,6 +270,7 @@ def _drifted(
         last_date=last,
         sentence=sentence,
         distorts=distorts,
+        event=event,
     )
 
 
@@ -295,22 +290,25 @@ def _share_of_loads(look: _Look, check: str, column: str, limit: float, what: st
     rows = look.con.execute(
         f"""
         select coalesce(source, '?'), loaded_at::date, sum({column}), sum(read_count) from raw.loads
-        where loaded_at > $1 and loaded_at <= $2 group by all having sum(read_count) >= $3 order by 1, 2
+        where loaded_at::date >= $1 and loaded_at <= $2 group by all having sum(read_count) >= $3 order by 1, 2
         """,
-        [look.since, to_warehouse(look.as_of), look.limits.least_messages],
+        [look.first, to_warehouse(look.as_of), look.limits.least_messages],
     ).fetchall()
-    return [
-        Finding(
-            check=check,
-            weight="warning",
-            subject=f"source {source}",
-            first_date=day,
-            last_date=day,
-            sentence=f"{100 * count / total:.1f} % of {total:,.0f} messages of {source}, read on {day}, {what}.",
-        )
-        for source, day, count, total in rows
-        if count / total > limit
-    ]
+    return _joined(
+        [
+            Finding(
+                check=check,
+                weight="warning",
+                subject=f"source {source}",
+                first_date=day,
+                last_date=day,
+                sentence=f"{100 * count / total:.1f} % of {total:,.0f} messages of {source}, read on {day}, {what}.",
+                source=source,
+            )
+            for source, day, count, total in rows
+            if count / total > limit
+        ]
+    )
 
 
 def _clock_skew(look: _Look) -> list[Finding]:
@@ -340,6 +338,7 @@ def _clock_skew(look: _Look) -> list[Finding]:
                     first_date=day,
                     last_date=day,
                     sentence=text,
+                    source=source,
                 )
             )
     return _joined(found)

@@ -1,9 +1,9 @@
-"""What was found wrong with the data, on record, and which KPI incidents it explains."""
+"""What was found wrong with the data, on record."""
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import date, datetime
 from typing import Literal
 
 from segue.clock import to_warehouse
@@ -23,8 +23,12 @@ _COLUMNS = (
     "sentence",
     "distorts",
     "found_at",
+    "event",
+    "source",
 )
-_TYPES = ("varchar", "varchar", "varchar", "varchar", "date", "date", "varchar", "boolean", "timestamp")
+_TYPES = (
+    "varchar", "varchar", "varchar", "varchar", "date", "date", "varchar", "boolean", "timestamp", "varchar", "varchar",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +42,30 @@ class Finding:
     last_date: date
     sentence: str
     distorts: bool = False  # KPIs move because of it, though people did nothing else
+    event: str = ""  # name of the event that it is about, if it is about one
+    source: str = ""  # the source that it is about, if it is about one
 
     @property
     def finding_id(self) -> str:
         text = "\x1f".join((self.check, self.subject, self.first_date.isoformat()))
         return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def lasting(finding: Finding, until: date) -> Finding:
+    """The same fault, gone on until a later day."""
+    said = finding.sentence.split(" (until")[0].rstrip(".")
+    return replace(finding, last_date=until, sentence=f"{said} (until {until.isoformat()}).")
+
+
+def cleaned(finding: Finding) -> Finding:
+    """As it is stored: names of events and properties come from outside."""
+    return replace(
+        finding,
+        subject=clean(finding.subject, limit=120),
+        sentence=clean(finding.sentence, limit=400),
+        event=clean(finding.event, limit=120),
+        source=clean(finding.source, limit=120),
+    )
 
 
 def record(con: Connection, found: Sequence[Finding], *, as_of: datetime) -> None:
@@ -51,18 +74,22 @@ def record(con: Connection, found: Sequence[Finding], *, as_of: datetime) -> Non
     con.execute("create schema if not exists quality")
     columns = ", ".join(f"{name} {kind}" for name, kind in zip(_COLUMNS, _TYPES, strict=True))
     con.execute(f"create table if not exists quality.findings ({columns})")
+    there = {column[0] for column in con.execute("from quality.findings limit 0").description or []}
+    for name in _COLUMNS:
+        if name not in there:  # a table of an earlier version
+            con.execute(f"alter table quality.findings add column {name} varchar")
     before = {r[0]: r for r in con.execute(f"select {', '.join(_COLUMNS)} from quality.findings").fetchall()}
     rows = []
-    for one in {f.finding_id: f for f in found}.values():
+    for one in {f.finding_id: cleaned(f) for f in found}.values():
         old = before.get(one.finding_id)
         found_at = old[8] if old is not None else to_warehouse(as_of)
         rows.append(
             (
-                one.finding_id, one.check, one.weight, clean(one.subject, limit=120), one.first_date, one.last_date,
-                clean(one.sentence, limit=400), one.distorts, found_at,
+                one.finding_id, one.check, one.weight, one.subject, one.first_date, one.last_date, one.sentence,
+                one.distorts, found_at, one.event, one.source,
             )
         )  # fmt: skip
-    if sorted(rows) != sorted(before.values()):
+    if sorted(rows, key=lambda row: row[0]) != sorted(before.values(), key=lambda row: row[0]):
         con.execute("delete from quality.findings")
         if rows:
             insert_rows(con, "quality.findings", _COLUMNS, rows)
@@ -74,32 +101,16 @@ def findings(con: Connection) -> list[Finding]:
         return []
     rows = con.execute(
         """
-        select check_name, weight, subject, first_date, last_date, sentence, distorts from quality.findings
+        select check_name, weight, subject, first_date, last_date, sentence, distorts, event, source
+        from quality.findings
         order by list_position(['error', 'warning', 'note'], weight), last_date desc, check_name, subject
         """
     ).fetchall()
-    return [
-        Finding(check=r[0], weight=r[1], subject=r[2], first_date=r[3], last_date=r[4], sentence=r[5], distorts=r[6])
-        for r in rows
-    ]
+    return [finding_of(row) for row in rows]
 
 
-def explain_incidents(con: Connection) -> int:
-    """Say of each KPI incident which fault of the data explains it; returns how many are explained.
-
-    A fault explains what begins while it lasts, or within a day of its beginning. Only faults that move KPIs by
-    themselves count: an event, a source or a property that has vanished or has changed its type.
-    """
-    if not has_table(con, "watch", "incidents"):
-        return 0
-    faults = [f for f in findings(con) if f.distorts]
-    day = timedelta(days=1)
-    count = 0
-    rows = con.execute("select incident_id, started_at, data_cause from watch.incidents").fetchall()
-    for incident_id, started_at, before in rows:
-        started = started_at.date()
-        cause = next((f.sentence for f in faults if f.first_date - day <= started <= f.last_date), None)
-        count += cause is not None
-        if cause != before:
-            con.execute("update watch.incidents set data_cause = $1 where incident_id = $2", [cause, incident_id])
-    return count
+def finding_of(row: Sequence[object]) -> Finding:
+    """From check, weight, subject, first and last date, sentence, distorts, event and source."""
+    names = ("check", "weight", "subject", "first_date", "last_date", "sentence", "distorts", "event", "source")
+    values: dict[str, object] = dict(zip(names, row, strict=True))
+    return Finding(**{**values, "event": values["event"] or "", "source": values["source"] or ""})  # type: ignore[arg-type]

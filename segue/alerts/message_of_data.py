@@ -1,0 +1,76 @@
+"""Faults of the data as an alert, alone or with the KPIs that moved because of them."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from segue.alerts.message import LONGEST_TITLE, MOST_ITEMS, Alert, Item, alert_id_of, web_address
+from segue.quality import Finding
+from segue.watch import SEVERITIES, Severity, clean, day
+
+_SEVERITIES: dict[str, Severity] = {"error": "high", "warning": "medium", "note": "low"}
+
+
+def fault_alert(
+    faults: Sequence[Finding], moved: Alert | None, *, subjects: Sequence[str], as_of: datetime, url: str | None
+) -> Alert:
+    """One alert for these faults and what they moved, the worst fault first.
+
+    Args:
+        faults: at least one, the worst first.
+        moved: the alert of the KPIs that they explain; its pictures are kept.
+        subjects: what the ledger calls all of it.
+    """
+    items = tuple(item_of_fault(fault, str(number)) for number, fault in enumerate(faults))
+    kpis = len(moved.items) + moved.left_out_count if moved is not None else 0
+    lead = faults[0].sentence
+    if moved is None:
+        shown, left_out = items[:MOST_ITEMS], len(items[MOST_ITEMS:])
+        title, summary = f"Data fault: {lead}", f"{lead} No KPI has left its expected range with it so far."
+        if len(faults) > 1:
+            summary = f"{len(faults)} things are not as they were in what arrives. No KPI has moved with them so far."
+        severity = items[0].severity
+    else:
+        everything = (*items, *moved.items)
+        shown, left_out = everything[:MOST_ITEMS], len(everything[MOST_ITEMS:]) + moved.left_out_count
+        title = f"Data fault, {kpis} KPI series moved with it: {lead}"
+        summary = (
+            f"{lead} That is why {kpis} KPI series left their expected range: the data is at fault, "
+            "people did nothing else."
+        )
+        severity = max(items[0].severity, moved.severity, key=SEVERITIES.index)
+    return Alert(
+        alert_id=alert_id_of("data_fault", subjects),
+        kind="data_fault",
+        severity=severity,
+        title=clean(title, limit=LONGEST_TITLE),
+        summary=clean(summary, limit=600),
+        items=shown,
+        left_out_count=left_out,
+        detail="",
+        link_text="Open the run in Dagster",
+        url=web_address(url),
+        as_of=as_of,
+        overview=moved.overview if moved is not None else None,
+    )
+
+
+def item_of_fault(fault: Finding, subject_id: str) -> Item:
+    """A fault as one item of a message."""
+    when = f"on {day(fault.first_date)}"
+    if fault.last_date > fault.first_date:
+        when = f"{day(fault.first_date, year=False)} – {day(fault.last_date)}"
+    severity = _SEVERITIES[fault.weight]
+    return Item(
+        subject_id=subject_id,
+        severity=severity,
+        name=clean(fault.subject[:1].upper() + fault.subject[1:], limit=120),
+        change=f"({fault.check.replace('_', ' ')})",
+        when=when,
+        sentence=clean(fault.sentence, limit=600),
+        facts=(
+            ("What", clean(fault.subject, limit=120)),
+            ("Check", fault.check.replace("_", " ")),
+            ("When", when),
+            ("Severity", severity),
+        ),
+    )
