@@ -1,22 +1,27 @@
 """Every dbt model, as few dbt processes as Python's place between them allows: each costs seconds."""
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
+import duckdb
 from dagster_dbt import dbt_assets
 
-from orchestration import dbt
+from orchestration import dbt, present
 from orchestration.automation import DAYS, WRITER
 from orchestration.follow_up import ALONE
-from orchestration.keys import DAILY, EVALUATIONS, SEGMENTS_STEP, TOUCHED
+from orchestration.keys import DAILY, EVALUATIONS, FUNNEL, RETENTION, SEGMENTS_STEP, TOUCHED
 from orchestration.project import PROJECT
 from orchestration.resources import Clock, Turn, Warehouse
+from segue import watch
 from segue.clock import from_warehouse
 from segue.settings import load_settings
 from segue.warehouse import Connection
+
+_log = logging.getLogger(__name__)
 
 _BEGINNING = datetime.combine(load_settings().history_start, datetime.min.time(), UTC)
 
@@ -74,7 +79,7 @@ def kpis(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, 
     days = context.partition_time_window
     first = min(days.start, dbt.changed_since(context.instance, DAILY, [TOUCHED, EVALUATIONS]) or _BEGINNING)
     earlier = _days_with_sessions(warehouse, first, days.start)
-    for event in _build(context, warehouse, clock, window=(first, days.end)):
+    for event in _build(context, warehouse, clock, window=(first, days.end), more=_heat_maps):
         if isinstance(event, dg.Output):
             key = context.assets_def.keys_by_output_name[event.output_name]
             dbt.note_days(context, key, earlier, {dbt.AS_OF_METADATA: clock.as_of(context).isoformat()})
@@ -111,6 +116,19 @@ def _changed_since(con: Connection, key: dg.AssetKey) -> Mapping[str, Any]:
     row = con.execute("select min(rebuild_from) from intermediate.int_touched_people").fetchone()
     moment = from_warehouse(row[0]) if row and row[0] is not None else None
     return {dbt.CHANGED_SINCE: moment.isoformat() if moment else dbt.NEVER}
+
+
+def _heat_maps(con: Connection, key: dg.AssetKey) -> Mapping[str, Any]:
+    """Cohorts and funnel as pictures."""
+    found: dict[str, bytes | None] = {}
+    try:
+        if key == RETENTION:
+            found = {f"retention by {period}": watch.plot_retention(con, period) for period in ("week", "day")}
+        elif key == FUNNEL:
+            found = {"funnel by day": watch.plot_funnel(con)}
+    except duckdb.Error:  # an analyst has given the model other columns: its table is there all the same
+        _log.exception("%s has no picture", key.to_user_string())
+    return {title: present.picture(png, title=title) for title, png in found.items() if png is not None}
 
 
 def _broken(name: str, path: str, reason: str, fix: str) -> dg.AssetsDefinition:

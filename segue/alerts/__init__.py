@@ -1,8 +1,8 @@
 """Tell people what happened: Slack, e-mail, or a folder.
 
-Promises: each anomaly and each failure reaches each channel once, whoever asks and however often; a sender that
-dies is found out and repeated once at most. No value from the data can mention, link, mark up or inject. A
-channel that is down delays nothing else.
+Promises: each anomaly, each fault of the data and each failure reaches each channel once, whoever asks and however
+often; what has one cause is one message; a sender that dies is found out and repeated once at most. No value from the
+data can mention, link, mark up or inject. A channel that is down delays nothing else.
 Never: puts a webhook or a password into a message, a log, an error or the warehouse; holds the warehouse's
 writer lock while it talks to the world.
 """
@@ -25,6 +25,7 @@ from segue.alerts.ledger import ensure_tables
 from segue.alerts.message import Alert, Item, anomaly_alert, check_failed_alert, run_failed_alert
 from segue.alerts.policy import Policy, load_policy
 from segue.alerts.state import Mute, acknowledge, acknowledged, mute, mutes, unmute
+from segue.alerts.what_else import what_else
 
 __all__ = [
     "Alert",
@@ -53,4 +54,5 @@ __all__ = [
     "run_failed_alert",
     "send_sample",
     "unmute",
+    "what_else",
 ]

@@ -1,4 +1,4 @@
-"""What one message is about: a KPI incident, a fault of the data, or a fault with the KPI incidents that it explains."""
+"""What one message is about: a KPI incident, a fault of the data, or a fault with the KPI incidents it explains."""
 
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta

@@ -30,7 +30,6 @@ from segue.watch import (
     explain,
     name_of,
     percent,
-    period,
     plot_anomaly,
     plot_overview,
 )

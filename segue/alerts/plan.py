@@ -147,8 +147,8 @@ def _is_over(notice: Notice) -> bool:
 
 
 def _lasted(con: Connection, case: Case) -> bool:
-    """A recovery tells of what lasted or was told while it was going on; an anomaly of one past day was over when it was
-    told. That a KPI is as expected again only days after it can say, and these have been judged."""
+    """A recovery tells of what lasted or was told while it was going on; what happened on one past day was over when it
+    was told. That a KPI is as expected again, only days after it can say, once they have been judged."""
     day, _ = last_judged(con)
     is_judged = day is not None or not case.incidents
     return is_judged and case.detected_at.date() <= case.last_date + timedelta(days=1)

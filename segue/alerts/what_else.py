@@ -57,4 +57,6 @@ def _merges(con: Connection, first: date, last: date) -> list[str]:
     if count < max(_FEW_MERGES, 2 * usual, usual + 4 * math.sqrt(usual)):
         return []
     when = f"from {day(first, year=False)} to {day(last, year=False)}"
-    return [f"{count:,} people turned out to be somebody known already {when}, where {usual:,.0f} such merges are usual"]
+    return [
+        f"{count:,} people turned out to be somebody known already {when}, where {usual:,.0f} such merges are usual"
+    ]

@@ -44,3 +44,21 @@ def report(
         print_rows(["weight", "check", "subject", "first_date", "last_date", "sentence"], rows, format)
     if strict and any(f.weight == "error" for f in found.findings):
         raise typer.Exit(2)
+
+
+@app.command()
+def incidents(format: OutputFormat = Format.table) -> None:
+    """Faults of the data with one cause each, latest first, and how many KPI incidents each explains."""
+    from segue.quality import data_incidents, explained
+
+    with warehouse().read() as con:
+        found, causes = data_incidents(con), list(explained(con).values())
+    columns = ["incident_id", "since", "until", "status", "severity", "owner", "source", "explains", "what"]
+    rows = [
+        (
+            i.incident_id, i.first_date, i.last_date, i.status, i.severity, i.owner, i.source,
+            causes.count(i.incident_id), i.lead.sentence,
+        )
+        for i in found
+    ]  # fmt: skip
+    print_rows(columns, rows, format)

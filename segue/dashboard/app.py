@@ -16,13 +16,14 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from segue.alerts import acknowledge, acknowledged, reasons
+from segue.alerts import acknowledge, acknowledged, reasons, what_else
 from segue.dashboard import clusters, pages, read, scores
 from segue.errors import SegueError
-from segue.quality import findings
+from segue.quality import data_incidents, explained, findings
 from segue.settings import Settings
 from segue.warehouse import Connection, Warehouse, has_table
 from segue.watch import dismiss, explain, incidents, load_calendar, name_of, registered_kpis
+from segue.watch.cohorts import cohorts, funnel
 from segue.watch.words import where_of
 
 log = logging.getLogger(__name__)
@@ -147,7 +148,8 @@ class _Site:
         ident, verb = request.path_params["incident"], request.path_params["verb"]
         with self._warehouse.write(f"{verb} an incident") as con:
             found = incidents(con, ids=[ident])
-            if not found or verb not in ("acknowledge", "dismiss"):
+            is_data = bool(data_incidents(con, ids=[ident]))
+            if verb not in (("acknowledge",) if is_data else ("acknowledge", "dismiss")) or not (found or is_data):
                 return self._problem(404, "There is no such incident", "<a href=/incidents>All incidents</a>")
             if verb == "acknowledge":
                 acknowledge(con, ident, by="dashboard", as_of=self._clock())
@@ -222,12 +224,12 @@ class _Site:
         return name_of(name, slice_), pages.kpi_page(found[0], registered_kpis(con).get(name), form, why)
 
     def _incidents(self, con: Connection, _wanted: Any) -> tuple[str, str]:
-        return "Incidents", pages.incidents_page(incidents(con))
+        return "Incidents", pages.incidents_page(incidents(con), data_incidents(con))
 
     def _incident(self, con: Connection, wanted: Any) -> tuple[str, str]:
         found = incidents(con, ids=[wanted[0][0]])
         if not found:
-            raise LookupError("There is no such incident")
+            return self._data_incident(con, wanted[0][0])
         incident, lead = found[0], found[0].lead
         newest = read.freshness(con).last_day or lead.last_date
         days = min(max((newest - lead.first_date).days + 43, 57), 400)
@@ -239,6 +241,21 @@ class _Site:
             reasons(con, incident, calendar),
             explain(con, lead),
             is_acknowledged=incident.incident_id in acknowledged(con),
+        )
+
+    def _data_incident(self, con: Connection, ident: str) -> tuple[str, str]:
+        found = data_incidents(con, ids=[ident])
+        if not found:
+            raise LookupError("There is no such incident")
+        data = found[0]
+        mine = [incident for incident, cause in explained(con).items() if cause == ident]
+        calendar = load_calendar(self._settings.dbt_project / "calendar.yml")
+        return f"Data: {data.lead.subject}", pages.data_incident_page(
+            data,
+            read.messages(con, data),
+            incidents(con, ids=mine),
+            what_else(con, first=data.first_date, last=data.last_date, calendar=calendar),
+            is_acknowledged=ident in acknowledged(con),
         )
 
     def _segments(self, con: Connection, wanted: Any) -> tuple[str, str]:
@@ -264,21 +281,18 @@ class _Site:
             f'<form class="filters" method="get"><label>By<select name="by">{options}</select></label>'
             "<button>Show</button></form>"
         )
-        return "Retention", pages.retention_page(read.cohorts(con, which), which, form)
+        return "Retention", pages.retention_page(cohorts(con, which), which, form)
 
     def _funnel(self, con: Connection, wanted: Any) -> tuple[str, str]:
         days = _days(wanted[1], 28)
-        return "Funnel", pages.funnel_page(read.funnel(con, days=days), pages.filters("/funnel", None, days=days))
+        return "Funnel", pages.funnel_page(funnel(con, days=days), pages.filters("/funnel", None, days=days))
 
     def _health(self, con: Connection, _wanted: Any) -> tuple[str, str]:
         left_out = []
         if has_table(con, "watch", "series"):
             query = "select kpi, slice, status, detail from watch.series where status <> 'judged' order by 1, 2"
             left_out = [(name_of(k, s), status, detail) for k, s, status, detail in con.execute(query).fetchall()]
-        colours = {"error": "high", "warning": "medium", "note": "soft"}
-        return "Data health", pages.health_page(
-            findings(con), read.freshness(con), left_out, lambda f: colours[f.weight]
-        )
+        return "Data health", pages.health_page(findings(con), read.freshness(con), left_out)
 
 
 def _days(wanted: Mapping[str, str], default: int) -> int:

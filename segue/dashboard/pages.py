@@ -1,17 +1,19 @@
 """The pages as HTML."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from html import escape
 from urllib.parse import quote, urlencode
 
 from segue.dashboard import read
-from segue.dashboard.svg import chart, sankey, spark
-from segue.quality import Finding
+from segue.dashboard.svg import Line, chart, sankey, spark
+from segue.quality import DataIncident, Finding
 from segue.watch import Anomaly, Explanation, Incident, Kpi, change_of, day, describe, name_of, percent, period
 from segue.watch.words import where_of
 
 RANGES = (28, 90, 180, 365)
+#: The colour of a fault of the data, by its weight.
+WEIGHTS = {"error": "high", "warning": "medium", "note": "soft"}
 _NAV = (
     ("/", "KPIs"),
     ("/incidents", "Incidents"),
@@ -232,13 +234,65 @@ def incident_page(
     return "".join(parts)
 
 
-def incidents_page(found: Sequence[Incident]) -> str:
-    """All of them, latest first."""
-    if not found:
-        return empty("No incident is on record", "Days are judged when they are over, after six weeks of history.")
+def data_incident_page(
+    data: DataIncident, line: Line | None, moved: Sequence[Incident], reasons: Sequence[str], *, is_acknowledged: bool
+) -> str:
+    """A fault of the data, and which KPIs moved because of it."""
+    state = {"open": "Still going on", "recovered": "Over", "withdrawn": "Filled in by late data"}[data.status]
+    owner = f" Owner: {escape(data.owner)}." if data.owner else ""
+    parts = [
+        f"<p>{escape(data.lead.sentence)}</p>",
+        f'<p class="soft">{state}. Severity <b class="{data.severity}">{data.severity}</b>.{owner}</p>',
+    ]
+    if line is not None:
+        about = data.lead.event or f"source {data.lead.source}"
+        drawn = chart(line, unit=lambda v: f"{v:,.0f}", summary=f"Messages of {about} by day. {data.lead.sentence}")
+        note = f'<p class="soft">Messages of {escape(about)} by day, as received.</p>'
+        parts.append(f'<section class="card">{drawn}{note}</section>')
     rows = "".join(
-        f"<tr><td>{i.first_date.isoformat()}</td><td>{i.status}</td><td>{incident_line(i)}</td></tr>"
-        for i in found[:200]
+        f'<tr><td class="{WEIGHTS[f.weight]}">{f.weight}</td><td>{escape(f.check.replace("_", " "))}</td>'
+        f"<td>{f.first_date}</td><td>{f.last_date}</td><td>{escape(f.sentence)}</td></tr>"
+        for f in data.findings
+    )
+    parts.append(
+        "<section class=card><div class=wide-scroll><table><caption>What is wrong</caption><thead><tr><th>Weight</th>"
+        f"<th>Check</th><th>Since</th><th>Until</th><th>What</th></tr></thead><tbody>{rows}</tbody></table></div></section>"
+    )
+    lines = "".join(f"<li>{incident_line(incident)}</li>" for incident in moved)
+    parts.append(
+        f'<section class="card"><h2>KPIs that moved because of it</h2><ul>{lines}</ul></section>'
+        if moved
+        else '<p class="soft">No KPI has left its expected range with it.</p>'
+    )
+    if reasons:
+        lines = "".join(f"<li>{escape(line)}</li>" for line in reasons)
+        parts.append(f'<section class="card"><h2>What else happened</h2><ul>{lines}</ul></section>')
+    if not is_acknowledged and data.status == "open":
+        ident = escape(data.incident_id, quote=True)
+        parts.append(
+            '<section class="card filters"><h2>Say what it is</h2>'
+            f'<form method="post" action="/incident/{ident}/acknowledge"><button>I am on it</button></form></section>'
+        )
+    return "".join(parts)
+
+
+def data_line(data: DataIncident) -> str:
+    """A fault of the data in one line with its link."""
+    return (
+        f'<a href="/incident/{escape(data.incident_id, quote=True)}"><b class="{data.severity}">Data: '
+        f"{escape(data.lead.subject)}</b></a> {escape(data.lead.sentence)}"
+    )
+
+
+def incidents_page(found: Sequence[Incident], data: Sequence[DataIncident] = ()) -> str:
+    """All of them, latest first."""
+    if not found and not data:
+        return empty("No incident is on record", "Days are judged when they are over, after six weeks of history.")
+    lines: list[tuple[date, str, str]] = [(i.first_date, i.status, incident_line(i)) for i in found[:200]]
+    lines += [(d.first_date, d.status, data_line(d)) for d in data[:200]]
+    rows = "".join(
+        f"<tr><td>{since.isoformat()}</td><td>{status}</td><td>{line}</td></tr>"
+        for since, status, line in sorted(lines, key=lambda row: row[0], reverse=True)
     )
     return (
         "<section class=card><div class=wide-scroll><table><thead><tr><th>Since</th><th>State</th><th>What</th></tr>"
@@ -254,8 +308,6 @@ def segments_page(
     days: int,
 ) -> str:
     """Sizes, flows, overlap."""
-    from segue.dashboard.svg import Line
-
     if not sizes and not overlap[0]:
         return form + empty("No segment has been evaluated yet", "<code>segue refresh</code> does it.")
     cards = "".join(
@@ -354,13 +406,12 @@ def health_page(
     found: Sequence[Finding],
     fresh: read.Freshness,
     left_out: Sequence[tuple[str, str, str]],
-    explain: Callable[[Finding], str],
 ) -> str:
     """Whether the data can be believed."""
     parts = []
     if found:
         rows = "".join(
-            f'<tr><td class="{explain(f)}">{f.weight}</td><td>{escape(f.check.replace("_", " "))}</td>'
+            f'<tr><td class="{WEIGHTS[f.weight]}">{f.weight}</td><td>{escape(f.check.replace("_", " "))}</td>'
             f"<td>{f.first_date}</td><td>{escape(f.sentence)}</td></tr>"
             for f in found
         )

@@ -10,6 +10,7 @@ import duckdb
 
 from segue.clock import from_warehouse
 from segue.dashboard.svg import Line, Mark
+from segue.quality import DataIncident
 from segue.warehouse import Connection, Warehouse, has_table
 from segue.watch import Anomaly, amount, anomalies, change_of, incidents, period
 from segue.watch.series import Point, make_series
@@ -74,6 +75,36 @@ def freshness(con: Connection) -> Freshness:
         judged_at=from_warehouse(judged_at) if judged_at else None,
         last_event_at=from_warehouse(last_event) if last_event else None,
     )
+
+
+def messages(con: Connection, data: DataIncident) -> Line | None:
+    """Messages by day of the event or source that a fault is about, six weeks before it to two after; None without."""
+    lead = data.lead
+    if not (lead.event or lead.source) or not has_table(con, "raw", "events"):
+        return None
+    first, last = data.first_date - timedelta(days=42), data.last_date + timedelta(days=14)
+    rows = con.execute(
+        """
+        select received_at::date as day, count(*) from raw.events
+        where received_at >= $1::date and received_at < $2::date + 1
+            and ($3 = '' or coalesce(event, type) = $3) and ($4 = '' or coalesce(source, '?') = $4)
+        group by all order by day
+        """,
+        [first, last, lead.event, "" if lead.event else lead.source],
+    ).fetchall()
+    if not rows:
+        return None
+    counts = dict(rows)
+    # A day on which nothing came has no row, and here that is a zero.
+    days = [rows[0][0] + timedelta(days=n) for n in range((max(rows[-1][0], data.last_date) - rows[0][0]).days + 1)]
+    mark = Mark(
+        first=data.first_date,
+        last=data.last_date,
+        severity=data.severity,
+        label=lead.sentence,
+        href=f"/incident/{data.incident_id}",
+    )
+    return Line(points=[(day, float(counts.get(day, 0))) for day in days], marks=[mark])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,32 +248,3 @@ def overlap(con: Connection) -> tuple[list[tuple[str, int]], dict[tuple[str, str
     pairs = {(a, b): int(n) for a, b, n in rows}
     names = sorted(((a, n) for (a, b), n in pairs.items() if a == b), key=lambda pair: (-pair[1], pair[0]))
     return names, pairs
-
-
-def cohorts(con: Connection, which: str) -> list[tuple[date, int, int, int, bool]]:
-    """cohort, age, people, returned, complete; the last cohorts of weeks or days."""
-    if not has_table(con, "kpis", "retention_cohorts"):
-        return []
-    return con.execute(
-        """
-        select cohort_date, age, person_count, returned_count, is_complete from kpis.retention_cohorts
-        where period = $1 and age <= $2
-        and cohort_date > (select max(cohort_date) from kpis.retention_cohorts where period = $1) - $3::int
-        order by cohort_date desc, age
-        """,
-        [which, 12 if which == "week" else 14, 7 * 13 if which == "week" else 21],
-    ).fetchall()
-
-
-def funnel(con: Connection, *, days: int) -> list[tuple[str, int]]:
-    """Steps and people-days that got so far, over the last whole days."""
-    if not has_table(con, "kpis", "funnel"):
-        return []
-    return con.execute(
-        """
-        select step, sum(person_count)::bigint from kpis.funnel
-        where is_complete and date > (select max(date) from kpis.funnel) - $1::int
-        group by position, step order by position
-        """,
-        [days],
-    ).fetchall()

@@ -53,7 +53,8 @@ def contract_changes(con: Connection, *, first: date, last: date) -> list[str]:
     if not has_table(con, "quality", "contract_changes"):
         return []
     rows = con.execute(
-        "select sentence from quality.contract_changes where changed_at::date between $1 and $2 order by changed_at, event",
+        "select sentence from quality.contract_changes where changed_at::date between $1 and $2"
+        " order by changed_at, event",
         [first, last],
     ).fetchall()
     return [sentence for (sentence,) in rows]

@@ -1,7 +1,7 @@
 """Faults of the data that belong together are one incident, kept as long as they last: one cause, one alert.
 
 Two faults belong together when they begin within a day of each other and are about the same event or source, or one is
-about a source and the other about an event that it sends: a release that breaks a tracker breaks several things at once.
+about a source and the other about an event that it sends: a release that breaks a tracker breaks several things.
 An incident keeps its id, and what was found of it, after the findings have left the days that are examined.
 A new property is no fault: it is what else happened.
 """
@@ -214,7 +214,8 @@ def _senders(con: Connection, events: set[str], as_of: datetime) -> dict[str, li
     rows = con.execute(
         """
         select distinct coalesce(event, type), coalesce(source, '?') from raw.events
-        where received_at > $1 and received_at <= $2 and list_contains($3::varchar[], coalesce(event, type)) order by all
+        where received_at > $1 and received_at <= $2 and list_contains($3::varchar[], coalesce(event, type))
+        order by all
         """,
         [to_warehouse(as_of) - 43 * _DAY, to_warehouse(as_of), sorted(events)],
     ).fetchall()

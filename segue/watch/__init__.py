@@ -11,6 +11,7 @@ from segue.watch.calendar import Known, load_calendar
 from segue.watch.detect import FALSE_DISCOVERY_RATE, WatchReport, anomaly_id, detect
 from segue.watch.dismiss import Precision, dismiss, precision, restore
 from segue.watch.drivers import Driver, Explanation, explain
+from segue.watch.heat_map import plot_funnel, plot_retention
 from segue.watch.incidents import Incident, importance, incidents
 from segue.watch.kpis import Kpi, kpis_of, owner_of, register, registered_kpis
 from segue.watch.plot import plot_anomaly, plot_overview, plot_series
@@ -52,7 +53,9 @@ __all__ = [
     "period",
     "plot_anomaly",
     "plot_backtest",
+    "plot_funnel",
     "plot_overview",
+    "plot_retention",
     "plot_series",
     "precision",
     "register",

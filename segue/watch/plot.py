@@ -117,7 +117,7 @@ def plot_overview(
     found = [a for a in found if a.last_date >= first]
     order = list(dict.fromkeys((a.kpi, a.slice) for a in found))
     rows = order[:most]
-    fig, ax = _canvas(height=1.5 + 0.34 * max(len(rows), 2))
+    fig, ax = canvas(height=1.5 + 0.34 * max(len(rows), 2))
     label: dict[str, Any] = {
         "va": "center",
         "ha": "left",
@@ -134,20 +134,20 @@ def plot_overview(
             ax.barh(y, width - 0.12, left=_number(start) - 0.44, height=0.62, color=COLOURS[anomaly.severity], zorder=3)
             if following is None or (following.first_date - anomaly.last_date).days >= 5:
                 ax.text(_number(anomaly.last_date) + 0.7, y, change_of(anomaly), **label)
-    ax.set_yticks(range(len(rows)), [_text(name_of(*key), 36) for key in rows], fontsize=9, parse_math=False)
+    ax.set_yticks(range(len(rows)), [drawable(name_of(*key), 36) for key in rows], fontsize=9, parse_math=False)
     ax.set_ylim(max(len(rows), 2) - 0.4, -0.6)
     ax.set_xlim(_number(first) - 0.6, _number(until) + 3.4)
     _dates(ax)
     ax.grid(axis="x", color=GRID, linewidth=0.8)
     if rows:
         counts = {s: sum(a.severity == s for a in found) for s in COLOURS}
-        _titles(fig, ax, f"{len(found)} anomalies in {len(order)} series, {day(first, year=False)} – {day(until)}", "")
+        titles(fig, ax, f"{len(found)} anomalies in {len(order)} series, {day(first, year=False)} – {day(until)}", "")
         parts = [(f"■ {n} {severity}   ", COLOURS[severity]) for severity, n in counts.items() if n]
         _coloured(fig, parts + ([(f"showing the {most} most severe series", MUTED)] if len(order) > most else []))
     else:
         subtitle = f"in the {days} days to {day(until)}" if ends else "nothing has been judged yet"
-        _titles(fig, ax, "No anomalies", subtitle)
-    return _png(fig)
+        titles(fig, ax, "No anomalies", subtitle)
+    return png(fig)
 
 
 def _cap(last: date, as_of: datetime | None) -> date:
@@ -196,7 +196,7 @@ def _draw_hours(con: Connection, anomaly: Anomaly, hours: tuple[datetime, dateti
         """,
         [anomaly.kpi, anomaly.slice, start - timedelta(hours=60), end + timedelta(hours=12)],
     ).fetchall()
-    fig, ax = _canvas(height=4.2)
+    fig, ax = canvas(height=4.2)
 
     def x(at: datetime) -> float:
         return (at - datetime(1970, 1, 1)).total_seconds() / 86_400  # noqa: DTZ001 — naive UTC, as in the warehouse
@@ -213,12 +213,12 @@ def _draw_hours(con: Connection, anomaly: Anomaly, hours: tuple[datetime, dateti
     ax.set_ylim(bottom=0)
     ax.grid(axis="y", color=GRID, linewidth=0.8)
     title = f"{name_of(anomaly.kpi, anomaly.slice)}: {change_of(anomaly)} {period(anomaly)}"
-    _titles(fig, ax, title, "By the hour, UTC. Blue: what these hours bring on average")
-    return _png(fig)
+    titles(fig, ax, title, "By the hour, UTC. Blue: what these hours bring on average")
+    return png(fig)
 
 
 def _draw(view: _View, *, kpi: str, title: str, marked: Sequence[Anomaly], subtitle: str) -> bytes:
-    fig, ax = _canvas(height=4.2)
+    fig, ax = canvas(height=4.2)
     for piece in _pieces(view.band, lambda row: row[0]):
         xs = [_number(row[0]) for row in piece]
         ax.fill_between(xs, [row[2] for row in piece], [row[3] for row in piece], color=BAND, linewidth=0, zorder=1)
@@ -244,8 +244,8 @@ def _draw(view: _View, *, kpi: str, title: str, marked: Sequence[Anomaly], subti
     _limits(ax, view, marked)
     _dates(ax)
     ax.grid(axis="y", color=GRID, linewidth=0.8)
-    _titles(fig, ax, title, subtitle)
-    return _png(fig)
+    titles(fig, ax, title, subtitle)
+    return png(fig)
 
 
 def _limits(ax: "Axes", view: _View, marked: Sequence[Anomaly]) -> None:
@@ -281,7 +281,7 @@ def _pieces(rows: Sequence[Any], day_of: Callable[[Any], date]) -> list[list[Any
     return [[row for _, row in run] for _, run in groupby(numbered, lambda pair: day_of(pair[1]).toordinal() - pair[0])]
 
 
-def _canvas(*, height: float) -> "tuple[Figure, Axes]":
+def canvas(*, height: float) -> "tuple[Figure, Axes]":
     # Figure by itself, not pyplot: no global state, no window, safe in any thread.
     from matplotlib.figure import Figure
 
@@ -304,13 +304,13 @@ def _dates(ax: "Axes") -> None:
     ax.xaxis.set_major_formatter(lambda x, _: day(_EPOCH + timedelta(days=round(x)), year=False))
 
 
-def _titles(fig: "Figure", ax: "Axes", title: str, subtitle: str) -> None:
+def titles(fig: "Figure", ax: "Axes", title: str, subtitle: str) -> None:
     inches = fig.get_figheight()
     long_labels = any(len(label.get_text()) > 12 for label in ax.get_yticklabels())
     left = 0.34 if long_labels else 0.085
     fig.subplots_adjust(left=left, right=0.95, top=1 - 0.72 / inches, bottom=0.36 / inches)
-    _write(fig, 0.018, 0.16, _text(title, 96), fontsize=13, fontweight="bold", color=INK)
-    _write(fig, 0.018, 0.44, _text(subtitle, 150), fontsize=9, color=MUTED)
+    _write(fig, 0.018, 0.16, drawable(title, 96), fontsize=13, fontweight="bold", color=INK)
+    _write(fig, 0.018, 0.44, drawable(subtitle, 150), fontsize=9, color=MUTED)
 
 
 def _coloured(fig: "Figure", parts: Sequence[tuple[str, str]]) -> None:
@@ -324,7 +324,7 @@ def _write(fig: "Figure", x: float, inches_from_top: float, text: str, **style: 
     fig.text(x, 1 - inches_from_top / fig.get_figheight(), text, ha="left", va="top", parse_math=False, **style)
 
 
-def _text(text: str, limit: int) -> str:
+def drawable(text: str, limit: int) -> str:
     """Cut, and without what the font has no glyph for."""
     return clean("".join(c if ord(c) < 0x3000 else "□" for c in text), limit=limit)
 
@@ -334,7 +334,7 @@ def _number(value: date) -> float:
     return float((value - _EPOCH).days)
 
 
-def _png(fig: "Figure") -> bytes:
+def png(fig: "Figure") -> bytes:
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,7 +94,8 @@ def record(warehouse: Warehouse) -> Callable[..., None]:
                 row += [a.denominator, a.kind, a.grain]
                 rows.append(row)
             names = [column[0] for column in con.execute("from watch.anomalies limit 0").description or []]
-            insert_rows(con, "watch.anomalies", names, rows)
+            if rows:
+                insert_rows(con, "watch.anomalies", names, rows)
             con.execute(
                 "insert into kpis.daily select a.kpi, a.slice, date '2026-02-01' + d::int, 200 + d % 7, null, null "
                 "from (select distinct kpi, slice from watch.anomalies) a, range(28) r(d)"
@@ -339,5 +341,24 @@ def with_channels(settings: Settings) -> Callable[..., Settings]:
 
     def build(**overrides: Any) -> Settings:
         return Settings(home=settings.home, _env_file=None, **overrides)  # type: ignore[call-arg]
+
+    return build
+
+
+@pytest.fixture
+def by_bot(settings: Settings, slack_api: Any, tmp_path: Path) -> Callable[..., Settings]:  # noqa: F811
+    """Settings with a bot token, and an empty policy."""
+    (tmp_path / "project").mkdir()
+
+    def build(policy: str = "heartbeat: {hours: 900}", **more: Any) -> Settings:
+        (tmp_path / "project" / "alerts.yml").write_text(policy)
+        return Settings(
+            home=settings.home,
+            dbt_project=tmp_path / "project",
+            slack_token=slack_api.token,
+            slack_api_url=slack_api.url,
+            _env_file=None,
+            **{"slack_channel": "#alerts", **more},
+        )  # type: ignore[call-arg]
 
     return build

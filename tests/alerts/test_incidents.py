@@ -6,7 +6,6 @@ import pytest
 
 from segue.alerts import acknowledge, announce, load_policy, mute, pending, slack
 from segue.errors import BadInputError, DefinitionError
-from segue.settings import Settings
 from segue.watch.incidents import group_anomalies
 
 AS_OF = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -19,25 +18,6 @@ def _plain_pictures(monkeypatch):
     monkeypatch.setattr(compose, "plot_anomaly", lambda con, anomaly_id: b"\x89PNG")
     monkeypatch.setattr(compose, "plot_overview", lambda con, ids: b"\x89PNG")
     monkeypatch.setattr(slack.post, "__kwdefaults__", {"pause": lambda seconds: None})
-
-
-@pytest.fixture
-def by_bot(settings, slack_api, tmp_path):
-    """Settings with a bot token, and an empty policy."""
-    (tmp_path / "project").mkdir()
-
-    def build(policy="heartbeat: {hours: 900}", **more):
-        (tmp_path / "project" / "alerts.yml").write_text(policy)
-        return Settings(
-            home=settings.home,
-            dbt_project=tmp_path / "project",
-            slack_token=slack_api.token,
-            slack_api_url=slack_api.url,
-            _env_file=None,
-            **{"slack_channel": "#alerts", **more},
-        )
-
-    return build
 
 
 @pytest.fixture

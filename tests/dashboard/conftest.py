@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from segue.dashboard import make_app
+from segue.quality import Finding, keep_incidents, record
 from segue.settings import Settings
 from segue.warehouse import Warehouse
 from segue.watch import ensure_tables
@@ -61,6 +62,20 @@ def fill(warehouse: Warehouse) -> None:
                 [f"a-{slice_}", slice_, date(2026, 2, 19)],
             )
         group_anomalies(con, known_until=date(2026, 2, 28))
+        con.execute("create schema raw")
+        con.execute(
+            "create table raw.events as select 'track' as type, 'Order <b>' as event, 'web' as source,"
+            " timestamp '2026-01-20 09:00:00' + d * interval 1 day as received_at"
+            " from range(40) r(d), range(20) where d < 34"
+        )
+        day = date(2026, 2, 23)
+        gone = Finding(
+            check="volume", weight="error", subject="event Order <b>", first_date=day, last_date=date(2026, 2, 28),
+            sentence="Event Order <b> sent nothing on 2026-02-23, where 20 are usual.", distorts=True,
+            event="Order <b>",
+        )  # fmt: skip
+        record(con, [gone], as_of=NOW)
+        keep_incidents(con, as_of=NOW)
         con.execute(
             "create table segments.transitions as select 'p' || n as person_id, s as segment, c as change,"
             " timestamp '2026-02-20' as effective_at from range(9) r(n), (values ('low', 'exited'), ('high',"
@@ -102,5 +117,5 @@ def client(site: Settings) -> Iterator[TestClient]:
 
 @pytest.fixture(scope="module")
 def incident(client: TestClient) -> Any:
-    """The id of the only incident."""
-    return client.get("/incidents").text.split('href="/incident/')[1].split('"')[0]
+    """The id of the only incident of a KPI."""
+    return client.get("/incidents").text.split("Sessions")[0].rsplit('href="/incident/', 1)[1].split('"')[0]

@@ -58,6 +58,17 @@ def test_an_alert_leads_to_exactly_its_chart(client, incident):
     assert "Sessions, platform web" in text
 
 
+def test_a_fault_of_the_data_has_a_page_of_its_own_with_what_arrived(client):
+    text = client.get("/incidents").text
+    ident = text.split("Data: event Order")[0].rsplit('href="/incident/', 1)[1].split('"')[0]
+    page = client.get(f"/incident/{ident}").text
+    assert "Event Order &lt;b&gt; sent nothing on 2026-02-23" in page
+    assert "Order <b>" not in page
+    assert page.count('rect class="mark high"') == 2, "marked in the wide and in the narrow chart"
+    assert "No KPI has left its expected range" in page
+    assert "I am on it" in page
+
+
 def test_the_overview_says_what_is_expected_and_what_is_not_judged(client):
     text = client.get("/").text
     assert "expected 230" in text
@@ -171,7 +182,7 @@ def test_what_a_reader_says_counts_only_from_a_page_of_this_site(tmp_path):
     settings = Settings(home=tmp_path, _env_file=None)  # type: ignore[call-arg]
     fill(Warehouse(settings))
     with TestClient(make_app(settings, lambda: datetime(2026, 3, 1, tzinfo=UTC))) as client:
-        ident = client.get("/incidents").text.split('href="/incident/')[1].split('"')[0]
+        ident = client.get("/incidents").text.split("Sessions")[0].rsplit('href="/incident/', 1)[1].split('"')[0]
         for headers in ({"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}):
             assert client.post(f"/incident/{ident}/dismiss", headers=headers).status_code == 403
         assert "I am on it" in client.get(f"/incident/{ident}").text

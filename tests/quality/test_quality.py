@@ -7,7 +7,7 @@ import pytest
 
 from segue.errors import DefinitionError
 from segue.events import ensure_tables as ensure_raw
-from segue.quality import CHECKS, Limits, examine, explain_incidents, findings, load_limits, record
+from segue.quality import CHECKS, Limits, examine, explain_incidents, findings, keep_incidents, load_limits, record
 from segue.watch import ensure_tables, incidents
 from segue.watch.incidents import group_anomalies
 
@@ -176,6 +176,7 @@ def test_a_fault_explains_the_incident_that_begins_with_it_and_no_other(shop, wa
                 [kpi, day],
             )
         group_anomalies(con, known_until=date(2026, 2, 28))
+        keep_incidents(con, as_of=AS_OF)
         assert explain_incidents(con) == 1
         group_anomalies(con, known_until=date(2026, 2, 28))
         explained = {i.lead.kpi: i.data_cause for i in incidents(con)}
@@ -183,6 +184,7 @@ def test_a_fault_explains_the_incident_that_begins_with_it_and_no_other(shop, wa
         assert explained["signups"] is None
         assert "Order Completed sent nothing" in str(explained["conversion"])
         record(con, (), as_of=AS_OF)
+        keep_incidents(con, as_of=AS_OF)
         assert explain_incidents(con) == 0
         assert {i.data_cause for i in incidents(con)} == {None}
 

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from segue.errors import BadInputError
-from segue.watch import anomalies, detect, plot_anomaly, plot_overview, plot_series
+from segue.watch import anomalies, detect, plot_anomaly, plot_funnel, plot_overview, plot_retention, plot_series
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
 HOSTILE = "platform=<script>$\\frac{1}{0}$ 🎉\n\u202eevil" + "x" * 500
@@ -50,3 +50,24 @@ def test_what_does_not_exist_is_said_to_be_so(kpis, make_counts):
             plot_anomaly(con, "nope")
         with pytest.raises(BadInputError, match="no series"):
             plot_series(con, "nope", "all")
+
+
+def test_retention_and_funnel_are_heat_maps_and_nothing_before_the_first_cohort(warehouse):
+    with warehouse.read() as con:
+        assert (plot_retention(con, "week"), plot_funnel(con)) == (None, None)
+    with warehouse.write("test") as con:
+        con.execute("create schema kpis")
+        con.execute(
+            "create table kpis.retention_cohorts as select p as period,"
+            " date '2026-01-05' + (c * n)::int as cohort_date, a as age, 50 as person_count, (50 / (1 + a))::bigint as returned_count, a < 3 as is_complete"
+            " from (values ('week', 7), ('day', 1)) v(p, n), range(9) r(c), range(9) q(a) where c + a < 9 and a <> 2"
+        )
+        con.execute(
+            "create table kpis.funnel as select date '2026-02-01' + d::int as date, p as position, s as step,"
+            " n as person_count, true as is_complete from range(20) r(d),"
+            " (values (0, 'Active', 100), (1, $1, 60), (2, 'Order Completed', 9)) v(p, s, n)",
+            [HOSTILE],
+        )
+        for png in (plot_retention(con, "week"), plot_retention(con, "day"), plot_funnel(con)):
+            width, height = size(png)
+            assert (800 < width < 1200, 250 < height < 700) == (True, True)
