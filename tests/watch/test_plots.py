@@ -59,7 +59,8 @@ def test_retention_and_funnel_are_heat_maps_and_nothing_before_the_first_cohort(
         con.execute("create schema kpis")
         con.execute(
             "create table kpis.retention_cohorts as select p as period,"
-            " date '2026-01-05' + (c * n)::int as cohort_date, a as age, 50 as person_count, (50 / (1 + a))::bigint as returned_count, a < 3 as is_complete"
+            " date '2026-01-05' + (c * n)::int as cohort_date, a as age, 50 as person_count,"
+            " (50 / (1 + a))::bigint as returned_count, a < 3 as is_complete"
             " from (values ('week', 7), ('day', 1)) v(p, n), range(9) r(c), range(9) q(a) where c + a < 9 and a <> 2"
         )
         con.execute(
