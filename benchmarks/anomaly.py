@@ -26,6 +26,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from benchmarks._anomaly_world import JUDGED, LAST, Case, world
 from benchmarks._report import report
@@ -55,7 +56,7 @@ class Outcome:
 
 
 def segue(cases: Sequence[Case]) -> Scores:
-    with quiet(), ThreadPoolExecutor(max_workers=2) as pool:
+    with quiet(), threadpool_limits(1), ThreadPoolExecutor(max_workers=2) as pool:
         found = pool.map(lambda c: judge(c.series, Memory(), first=FIRST, last=LAST, country="US"), cases)
         return [{d.date: d.score if d.direction == "up" else -d.score for d in j.days} for j in found]
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from statistics import median
 
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
 from segue.clock import to_warehouse
 from segue.warehouse import Connection
 from segue.watch.calendar import Known, events_of
@@ -101,8 +103,8 @@ def detect(
     recorded = anomalies(con, with_dismissed=True)
     memories = _memories(con, recorded)
     judgements: list[Judgement] = []
-    # Each fit waits for a program of its own, so threads use both cores without starting Python again.
-    with quiet(), ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
+    # One thread for linear algebra: on systems this small, threads waiting for each other take a hundred times longer.
+    with quiet(), threadpool_limits(1), ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
         jobs = [
             pool.submit(
                 judge,

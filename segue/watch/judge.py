@@ -178,7 +178,7 @@ class _Chain:
         self.points = {point.date: point for point in series.points}
         self.monday = first - timedelta(days=first.weekday()) - timedelta(weeks=_TRY_WEEKS)
         # From this Monday on, the chain finds out by itself, so that a second run repeats the first one.
-        self.masked = {day for day in memory.disturbed if day < self.monday}
+        self.masked = {day for day in memory.disturbed | self._far_off(memory) if day < self.monday}
         self.errors: list[float] = []
         self.days: list[Day] = []
         self.forecasts = memory.forecasts
@@ -189,6 +189,21 @@ class _Chain:
         since = memory.learned_since
         self.learned_since = since if since is not None and since < self.monday else None
         self.latest: Forecast | None = None
+
+    def _far_off(self, memory: Memory) -> frozenset[date]:
+        """Days that taught earlier detections nothing: were they to teach again, what was kept would be made anew."""
+        if memory.learned_since is not None:
+            return frozenset()
+        return frozenset(
+            day
+            for day, forecast in memory.forecasts.items()
+            if day < self.monday
+            and (point := self.points.get(day)) is not None
+            # The exact distance is slow; nothing within two deviations is beyond the mark.
+            and abs(self.series.transform(point) - forecast.middle)
+            > 2 * forecast.deviation(self.series, point.denominator)
+            and abs(forecast.distance(self.series, point)) > _MASK_SCORE
+        )
 
     def run(self) -> None:
         monday = self.monday
