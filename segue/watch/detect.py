@@ -102,6 +102,7 @@ def detect(
     everything = read_series(con, as_of=as_of)
     recorded = anomalies(con, with_dismissed=True)
     memories = _memories(con, recorded)
+    by_day: list[Judgement] = []
     judgements: list[Judgement] = []
     # One thread for linear algebra: on systems this small, threads waiting for each other take a hundred times longer.
     with quiet(), threadpool_limits(1), ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
@@ -119,6 +120,7 @@ def detect(
         ]
         for number, job in enumerate(jobs, start=1):
             judgement = job.result()
+            by_day.append(judgement)
             disturbed = memories.get(judgement.series.key, Memory()).disturbed
             judgements += by_week_where_needed(judgement, first=first, last=last, masked=disturbed)
             if progress is not None and (number % 10 == 0 or number == len(jobs)):
@@ -130,7 +132,8 @@ def detect(
     new, changed, gone, kept = _reconcile(
         judgements, recorded, shares, threshold=threshold, first=first, last=last, as_of=as_of
     )
-    _write_forecasts(con, judgements, as_of)
+    # Those of the days also where the week is judged: they are what a series is found too small by, day after day.
+    _write_forecasts(con, by_day, as_of)
     _write_series(con, judgements, as_of)
     _write_anomalies(con, [*new, *changed], gone)
     hour_count = judge_hours(con, as_of=as_of)

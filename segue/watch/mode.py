@@ -5,8 +5,8 @@ that searches for the mode of the posterior: as JSON through files, a process pe
 parts the same mode is found faster: squares majorise the absolute values of the Laplace prior (Hunter & Li, "Variable
 selection using MM algorithms", Annals of Statistics 33, 2005), so that each step solves one small linear system and
 none can make the posterior less likely; the noise has its maximum in closed form. Over 400 days a forecast took 134 ms
-of processor time with Stan and takes 31 ms; of 12 series this mode was the more likely one in 11 (Stan stops early; once
-it was off by 2 standard deviations of the noise). Leaving out days changes which rows count, not the model.
+of processor time with Stan and takes 31 ms; of 12 series this mode was the more likely one in 11 (Stan stops early and
+was once off by 2 standard deviations of the noise). Leaving out days changes which rows count, not the model.
 """
 
 from collections.abc import Sequence

@@ -160,11 +160,11 @@ def test_a_rerun_of_the_same_as_of_fits_nothing_and_writes_nothing(kpis, make_co
     assert found(kpis) == before
 
 
-def test_the_next_day_of_a_week_fits_nothing_and_the_next_week_fits_once(kpis, make_counts):
-    kpis.load(make_counts(count=100, last=date(2026, 3, 10)))
-    run(kpis, as_of=end_of_day(date(2026, 2, 25)))
+def test_the_next_day_of_a_week_fits_nothing_and_the_next_week_fits_once(kpis, make_counts, make_ratios):
+    kpis.load([*make_counts(count=100, last=date(2026, 3, 10)), *make_ratios(cases=80.0)])
+    assert run(kpis, as_of=end_of_day(date(2026, 2, 25))).by_week_count == 1
     assert run(kpis, as_of=end_of_day(date(2026, 2, 26))).fit_count == 0
-    assert run(kpis, as_of=end_of_day(date(2026, 3, 2))).fit_count == 1
+    assert run(kpis, as_of=end_of_day(date(2026, 3, 2))).fit_count == 2, "one for each series"
 
 
 def test_an_anomaly_keeps_its_id_and_first_detection_as_it_gets_longer(kpis, make_counts):
