@@ -1,5 +1,6 @@
 """What one message is about: a KPI incident, a fault of the data, or a fault with the KPI incidents it explains."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
@@ -63,11 +64,16 @@ class Case:
     def is_open(self) -> bool:
         return any(i.status == "open" for i in self.incidents) or (self.data is not None and self.data.status == "open")
 
-    def place(self, con: Connection, policy: Policy) -> Place:
-        """Where it is told: by whom the data belongs to, should it be the data."""
-        if self.data is not None:
+    def place(self, con: Connection, policy: Policy, told: Collection[str]) -> Place:
+        """Where it is told: where the data belongs to, should it be the data, unless a KPI was told of before.
+
+        Args:
+            told: the ids of the incidents that somebody has been told of.
+        """
+        before = [i for i in self.incidents if i.incident_id in told]
+        if self.data is not None and (self.data.incident_id in told or not before):
             return policy.place_of_data(self.data.owner, self.data.source)
-        lead = self.incidents[0].lead
+        lead = (before or self.incidents)[0].lead
         return policy.place_of(owner_of(con, lead.kpi, lead.slice))
 
     def is_muted(self, mutes: tuple[Mute, ...], as_of: datetime) -> bool:

@@ -72,7 +72,14 @@ def compose(
     faults = tuple(case.faults.values()) if is_whole else notice.faults
     alert = _drawn(con, found, as_of=as_of, url=url) if found else None
     if faults:
-        alert = fault_alert(faults, alert, subjects=notice.subjects, as_of=as_of, url=url)
+        alert = fault_alert(
+            faults,
+            alert,
+            told_count=len(case.anomalies) - len(found),
+            subjects=notice.subjects,
+            as_of=as_of,
+            url=url,
+        )
     assert alert is not None
     if settings.dashboard_url:
         alert = replace(alert, link_text="Open the chart" if found else "Open the incident")

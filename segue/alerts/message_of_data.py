@@ -11,13 +11,20 @@ _SEVERITIES: dict[str, Severity] = {"error": "high", "warning": "medium", "note"
 
 
 def fault_alert(
-    faults: Sequence[Finding], moved: Alert | None, *, subjects: Sequence[str], as_of: datetime, url: str | None
+    faults: Sequence[Finding],
+    moved: Alert | None,
+    *,
+    told_count: int = 0,
+    subjects: Sequence[str],
+    as_of: datetime,
+    url: str | None,
 ) -> Alert:
     """One alert for these faults and what they moved, the worst fault first.
 
     Args:
         faults: at least one, the worst first.
         moved: the alert of the KPIs that they explain; its pictures are kept.
+        told_count: KPI series that they explain as well and that were told of before.
         subjects: what the ledger calls all of it.
     """
     items = tuple(item_of_fault(fault, str(number)) for number, fault in enumerate(faults))
@@ -25,9 +32,11 @@ def fault_alert(
     lead = faults[0].sentence
     if moved is None:
         shown, left_out = items[:MOST_ITEMS], len(items[MOST_ITEMS:])
-        title, summary = f"Data fault: {lead}", f"{lead} No KPI has left its expected range with it so far."
-        if len(faults) > 1:
-            summary = f"{len(faults)} things are not as they were in what arrives. No KPI has moved with them so far."
+        effect = "No KPI has left its expected range with it so far."
+        if told_count:
+            effect = f"That is why {told_count} KPI series left their expected range, as told before."
+        several = f"{len(faults)} things are not as they were in what arrives."
+        title, summary = f"Data fault: {lead}", f"{several if len(faults) > 1 else lead} {effect}"
         severity = items[0].severity
     else:
         everything = (*items, *moved.items)

@@ -70,6 +70,7 @@ def _may_send(entry: Entry | None, situation: Situation) -> bool:
 def _case_notices(con: Connection, situation: Situation, known: dict[tuple[str, str], Entry]) -> list[Notice]:
     as_of, policy = situation.as_of, situation.policy
     told = state.threads(con)
+    told_ids = {incident_id for incident_id, _ in told}
     silenced = state.mutes(con)
     on_it = state.acknowledged(con)
     quiet = as_of is not None and policy.quiet is not None and policy.quiet.contains(as_of)
@@ -78,7 +79,7 @@ def _case_notices(con: Connection, situation: Situation, known: dict[tuple[str, 
         if as_of is not None and case.is_muted(silenced, as_of):
             continue
         held = quiet and case.severity != "high"
-        for channel in channels_of(situation.settings, case.place(con, policy)):
+        for channel in channels_of(situation.settings, case.place(con, policy, told_ids)):
             threads = [(told[i, channel.name], i) for i in case.ids if (i, channel.name) in told]
             before, root_id = min(threads, key=lambda t: t[0][1]) if threads else (None, case.ids[0])
             thread = before[0] if before is not None and channel.has_threads and before[0].ts else None

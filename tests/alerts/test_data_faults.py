@@ -103,6 +103,21 @@ def test_what_a_fault_explains_is_told_in_one_message_once_the_kpis_were_looked_
         acknowledge(con, ident, by="ada", as_of=AS_OF)
 
 
+def test_a_cause_that_is_found_after_the_kpi_was_told_follows_in_the_thread_of_the_kpi(
+    warehouse, by_bot, slack_api, record, make_anomaly, found
+):
+    settings = by_bot('routes: [{source: web, slack: "#money"}]\nheartbeat: {hours: 900}')
+    record(make_anomaly(0))
+    found()
+    announce(warehouse, settings, as_of=AS_OF)
+    found(FAULT)
+    [sent] = announce(warehouse, settings, as_of=AS_OF).sent
+    assert sent.title == f"Also: Data fault: {FAULT.sentence}"
+    root, cause = slack_api.messages
+    assert (cause["channel"], cause["thread_ts"]) == ("C0ALERTS", root["ts"])
+    assert "That is why 1 KPI series left" in cause["text"]
+
+
 def test_what_else_happened_names_contracts_properties_and_merges(warehouse):
     with warehouse.write("test") as con:
         con.execute("create schema identity")
