@@ -209,9 +209,10 @@ class _Site:
             )
             return "KPIs", form + pages.empty("There is nothing to show for this choice yet", fix)
         going_on = [i for i in incidents(con) if i.status == "open" and i.severity != "low"]
+        faults = [i for i in data_incidents(con) if i.status == "open"]
         query = urlencode({"slice": slice_, "days": days})
         who = "everybody" if slice_ == "all" else where_of(slice_)
-        return f"KPIs of {who}", pages.overview(shown, registered_kpis(con), going_on, form, query)
+        return f"KPIs of {who}", pages.overview(shown, registered_kpis(con), going_on, faults, form, query)
 
     def _kpi(self, con: Connection, wanted: Any) -> tuple[str, str]:
         name, slice_, days = wanted[0][0], wanted[1].get("slice", "all"), _days(wanted[1], 90)

@@ -82,12 +82,18 @@ def filters(
 
 
 def overview(
-    shown: Sequence[read.Shown], kpis: Mapping[str, Kpi], open_incidents: Sequence[Incident], form: str, query: str
+    shown: Sequence[read.Shown],
+    kpis: Mapping[str, Kpi],
+    open_incidents: Sequence[Incident],
+    open_faults: Sequence[DataIncident],
+    form: str,
+    query: str,
 ) -> str:
     """A card per KPI, and what is going on."""
     parts = [form]
-    if open_incidents:
-        rows = "".join(f"<li>{incident_line(i)}</li>" for i in open_incidents[:5])
+    if open_incidents or open_faults:
+        lines = [data_line(fault) for fault in open_faults[:5]] + [incident_line(i) for i in open_incidents[:5]]
+        rows = "".join(f"<li>{line}</li>" for line in lines)
         parts.append(f'<section class="card"><h2>Going on now</h2><ul>{rows}</ul></section>')
     cards = []
     for one in shown:

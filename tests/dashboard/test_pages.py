@@ -73,6 +73,7 @@ def test_the_overview_says_what_is_expected_and_what_is_not_judged(client):
     text = client.get("/").text
     assert "expected 230" in text
     assert "not judged" in text
+    assert "Data: event Order" in text, "going on now"
     assert "Twelve days" in client.get("/health").text
 
 
