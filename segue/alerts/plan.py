@@ -121,25 +121,29 @@ def _case_notices(con: Connection, situation: Situation, known: dict[tuple[str, 
 
 
 def _without_flood(notices: list[Notice]) -> list[Notice]:
-    """What is over already, and more than a few, is one message: a first look at a history is no reason to shout."""
+    """More than a few that are over already are one message a kind: a first look at a history is no reason to shout."""
     found = [n for n in notices if not _is_over(n)]
     for name in dict.fromkeys(n.channel.name for n in notices):
         over = [n for n in notices if _is_over(n) and n.channel.name == name]
         if len(over) <= _MOST_OVER:
             found += over
             continue
-        found.append(
-            replace(
-                over[0],
-                subjects=tuple(subject for n in over for subject in n.subjects),
-                anomalies=tuple(anomaly for n in over for anomaly in n.anomalies),
-                faults=tuple(fault for n in over for fault in n.faults),
-                again=any(n.again for n in over),
-                attempts=max(n.attempts for n in over),
-                is_backlog=True,
-            )
-        )
+        # Kind by kind: what a fault of the data has moved is told with it, and nothing else is.
+        for kind in dict.fromkeys(n.kind for n in over):
+            found.append(_together([n for n in over if n.kind == kind]))
     return found
+
+
+def _together(over: list[Notice]) -> Notice:
+    return replace(
+        over[0],
+        subjects=tuple(subject for n in over for subject in n.subjects),
+        anomalies=tuple(anomaly for n in over for anomaly in n.anomalies),
+        faults=tuple(fault for n in over for fault in n.faults),
+        again=any(n.again for n in over),
+        attempts=max(n.attempts for n in over),
+        is_backlog=True,
+    )
 
 
 def _is_over(notice: Notice) -> bool:

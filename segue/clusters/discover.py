@@ -215,7 +215,7 @@ def discover(
 def _usable(text: str | None, features: Sequence[Feature]) -> tuple[Kept | None, str]:
     """What was kept, when people can be measured by it; else why clusters are found anew."""
     if text is None:
-        return None, "there are no clusters yet"
+        return None, "there were none before"
     kept = Kept.from_json(text)
     if kept is None:
         return None, "the clusters that were kept are of another version of Segue"

@@ -13,6 +13,7 @@ from segue.events import spec
 from segue.events.contracts import Contract
 from segue.events.explain import explain
 from segue.events.lines import as_text
+from segue.warehouse import ArrowSlot
 
 #: What stands in `source` when a line does not say.
 _SOURCE = "collector"
@@ -50,8 +51,8 @@ class Judge:
         self._contracts: Mapping[str, Contract] = {contract.name: contract for contract in contracts}
         self._con = duckdb.connect(":memory:", config={"threads": 1})
         self._con.execute("set TimeZone = 'UTC'; set enable_progress_bar = false")
-        self._lines = _Stream(_LINE_SCHEMA.empty_table())
-        self._latest = _Stream(_LATEST_SCHEMA.empty_table())
+        self._lines = ArrowSlot(_LINE_SCHEMA.empty_table())
+        self._latest = ArrowSlot(_LATEST_SCHEMA.empty_table())
         self._con.register("judge_lines", self._lines)
         self._con.register("judge_latest", self._latest)
         query = spec.messages("spelled_lines", self._contracts.values())
@@ -116,16 +117,6 @@ class Judge:
         is_good = problem.is_null().to_numpy()
         pairs = zip(numbers[~is_good].tolist(), problem.filter(pa.array(~is_good)).to_pylist(), strict=True)
         return found.filter(pa.array(is_good)), sorted(pairs)
-
-
-class _Stream:
-    """A table under a name that DuckDB has planned with: another of the same schema may take its place."""
-
-    def __init__(self, table: pa.Table) -> None:
-        self.table = table
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        return self.table.__arrow_c_stream__(requested_schema)
 
 
 def _texts(lines: bytes) -> tuple[pa.LargeStringArray, tuple[RefusedLine, ...]]:

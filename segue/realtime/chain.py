@@ -14,7 +14,7 @@ from sqlglot.tokenizer_core import TokenType
 from segue.errors import DefinitionError
 from segue.models import Model, Project
 from segue.models.project import quote
-from segue.realtime.sql import Prepared, memory, reads, rewrite
+from segue.realtime.sql import NEEDLESS, Prepared, memory, reads, rewrite
 from segue.realtime.staging import Staging, empty_relation
 from segue.warehouse import Connection
 
@@ -176,14 +176,14 @@ class Chain:
             con.unregister("arriving")
         con.execute("set variable as_of = timestamp '2026-01-01'")
         # The planner would answer from empty tables at once.
-        con.execute("set disabled_optimizers = 'in_clause,statistics_propagation,empty_result_pullup'")
+        con.execute(f"set disabled_optimizers = '{NEEDLESS},statistics_propagation,empty_result_pullup'")
         try:
             plan = con.execute(f"explain (format json) {statement}").fetchall()[0][1]
         except duckdb.Error:
             self.reads_sightings = True
             return list(self._staging.types)
         finally:
-            con.execute("drop table rows_now; drop table identifiers_now; set disabled_optimizers = 'in_clause'")
+            con.execute(f"drop table rows_now; drop table identifiers_now; set disabled_optimizers = '{NEEDLESS}'")
         # Any word counts: a filter may be written in any way, and a column too many costs little.
         words = set(re.findall(r"\w+", json.dumps(list(_scans(json.loads(plan))))))
         self.reads_sightings = bool(words & {"last_seen_at", "first_seen_at"})

@@ -45,6 +45,7 @@ class Look:
 
     question: Question
     verdicts: Verdicts
+    rules: Rules  # that the bits of the answer stand for
     rows: pa.Table
     identifiers: pa.Table
     moment: datetime
@@ -143,10 +144,7 @@ class Engine:
             stored: person_id → segment → entered_at, as the store has it; None: nobody has the id.
         """
         self._advance(as_of)
-        unknown = [person for person, since in stored.items() if since is None]
-        roots = self._stays.forget(unknown)
-        roots += self._stays.take_over((person, since) for person, since in stored.items() if since is not None)
-        roots = [root for root in dict.fromkeys(roots) if root != NOBODIES]
+        roots = [root for root in self._stays.take_over(stored.items()) if root != NOBODIES]
         return self._evaluate(roots, as_of, cause="audit", big_too=True, and_nobodies=True)
 
     def start_pass(self, cause: str, *, all_people: bool = True, in_store: Iterable[str] = ()) -> None:
@@ -286,13 +284,13 @@ class Engine:
         if question is None:
             return None
         moment = from_warehouse(from_micros(question.moment))
-        rows = self.history.take(question.components)
-        return Look(question, self._verdicts, rows, self.people.table(question.components, moment), moment)
+        rows, identifiers = self.history.take(question.components), self.people.table(question.components, moment)
+        return Look(question, self._verdicts, self.rules, rows, identifiers, moment)
 
     def end_look(self, look: Look, answer: pa.Table | None) -> None:
         """Take what `run` said."""
-        if look.verdicts is not self._verdicts:
-            return  # there are new definitions: everybody is looked at again
+        if look.rules is not self.rules:
+            return  # new definitions, or a rule that failed meanwhile and is left out: they are asked about again
         components = look.question.components
         if answer is None:
             answer = self._verdicts.without_failing(look.rows, look.identifiers, look.moment)

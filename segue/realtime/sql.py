@@ -18,21 +18,15 @@ from segue.clock import to_warehouse
 from segue.models import Model
 from segue.models.check import empty_lake
 from segue.models.project import quote
-from segue.warehouse import Connection
+from segue.warehouse import ArrowSlot, Connection
 from segue.warehouse.connect import LAKE
 
 #: What takes the place of `getvariable('as_of')`: the 16 digits (2001 to 2286) that `Prepared.run` writes last.
 _CLOCK = "make_timestamp(right(current_query(), 16)::bigint)"
 
 
-class Stream:
-    """An Arrow table under a name that DuckDB has planned with: another table of the same schema may take its place."""
-
-    def __init__(self, table: pa.Table) -> None:
-        self.table = table
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        return self.table.__arrow_c_stream__(requested_schema)
+#: A list of constants stays a comparison: to join with it, as DuckDB would, costs more than to compare a few rows.
+NEEDLESS = "in_clause"
 
 
 def references(sql: str) -> list[tuple[int, int, str]]:
@@ -89,7 +83,7 @@ class Prepared:
 
     def __init__(self, sql: str, streams: Mapping[str, pa.Table], *, con: Connection | None = None) -> None:
         self.con = con or memory()
-        self._streams = {name: Stream(table) for name, table in streams.items()}
+        self._streams = {name: ArrowSlot(table) for name, table in streams.items()}
         for name, stream in self._streams.items():
             self.con.register(name, stream)
         self._is_planned = True

@@ -39,20 +39,16 @@ class Stays:
 
     # What the store has, whoever wrote it.
 
-    def take_over(self, stays: Iterable[tuple[str, Mapping[str, datetime]]]) -> list[int]:
-        """Believe the store: person_id, segment → entered_at. The components that this is about."""
+    def take_over(self, stays: Iterable[tuple[str, Mapping[str, datetime] | None]]) -> list[int]:
+        """Believe the store: person_id, segment → entered_at; None: nobody has the id. The components it is about."""
         found = []
         for person, since in stays:
-            names = tuple(sorted(since))
-            self._stays[person] = Stay(names, tuple(since[name] for name in names))
+            self._stays.pop(person, None)
+            if since is not None:
+                names = tuple(sorted(since))
+                self._stays[person] = Stay(names, tuple(since[name] for name in names))
             found.append(person)
         return self._place(found)
-
-    def forget(self, people: Sequence[str]) -> list[int]:
-        """Believe nothing of these ids any more. The components that this is about."""
-        for person in people:
-            self._stays.pop(person, None)
-        return self._place(people)
 
     def _place(self, people: Sequence[str]) -> list[int]:
         alive: dict[str, int] = {}

@@ -5,8 +5,9 @@ after kill -9 too; one writer at a time, whichever process it is in.
 Never: knows what the tables mean.
 """
 
+from segue.warehouse.arrow_slot import ArrowSlot
 from segue.warehouse.connect import Connection, Warehouse, has_table
 from segue.warehouse.lock import WriterLock
 from segue.warehouse.maintenance import MaintenanceReport, maintain
 
-__all__ = ["Connection", "MaintenanceReport", "Warehouse", "WriterLock", "has_table", "maintain"]
+__all__ = ["ArrowSlot", "Connection", "MaintenanceReport", "Warehouse", "WriterLock", "has_table", "maintain"]

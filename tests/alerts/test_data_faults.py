@@ -118,6 +118,20 @@ def test_a_cause_that_is_found_after_the_kpi_was_told_follows_in_the_thread_of_t
     assert "That is why 1 KPI series left" in cause["text"]
 
 
+def test_many_that_are_over_are_told_together_but_a_fault_is_no_reason_for_what_it_has_not_moved(
+    warehouse, by_bot, slack_api, record, make_anomaly, found
+):
+    settings = by_bot("heartbeat: {hours: 900}")
+    days = [date(2026, 2, day) for day in (6, 11, 16, 21)]
+    record(*(make_anomaly(n, first_date=day, last_date=day, worst_date=day) for n, day in enumerate(days)))
+    found(replace(FAULT, distorts=False), as_of=AS_OF + timedelta(days=5))
+    sent = announce(warehouse, settings, as_of=AS_OF + timedelta(days=5)).sent
+    assert sorted(one.subject_count for one in sent) == [1, 4]
+    by_count = {one.subject_count: message for one, message in zip(sent, slack_api.messages, strict=True)}
+    assert "No KPI has left its expected range with it" in str(by_count[1])
+    assert "the data is at fault" not in str(slack_api.messages)
+
+
 def test_what_else_happened_names_contracts_properties_and_merges(warehouse):
     with warehouse.write("test") as con:
         con.execute("create schema identity")

@@ -1,7 +1,6 @@
 """What nobody should send, and somebody will: a clear answer, nothing lost, nobody else held up."""
 
 from collections import Counter
-from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +9,6 @@ import pytest
 from segue.errors import BadInputError
 from segue.identity import carry_out, lookup, plan_merge, plan_split, resolve, stitch
 from segue.identity.graph import person_id_of
-from segue.models.check import empty_lake
 from segue.warehouse import Connection
 from tests.identity.identity_world import Message, at, naive
 from tests.identity.test_stitch import ids, run, state
@@ -22,13 +20,6 @@ ALIASES = [
     Message(4, user="u1", account="u3"),
     Message(5, user="u2", account="u2"),
 ]
-
-
-@pytest.fixture
-def con() -> Iterator[Connection]:
-    connection = empty_lake()
-    yield connection
-    connection.close()
 
 
 def test_a_hundred_thousand_browsers_on_one_device_hold_up_nobody() -> None:

@@ -1,13 +1,10 @@
 """Splits and merges by hand: looked at first, then done, remembered, told, and undone by another decision."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from segue.errors import BadInputError
 from segue.identity import carry_out, explain, plan_merge, plan_split, read_decisions
 from segue.identity.graph import person_id_of
-from segue.models.check import empty_lake
 from segue.warehouse import Connection
 from tests.identity.identity_world import Message, at
 from tests.identity.test_stitch import ids, run, state
@@ -21,11 +18,9 @@ FRIENDS = [
 
 
 @pytest.fixture
-def con() -> Iterator[Connection]:
-    connection = empty_lake()
-    run(connection, FRIENDS, 4)
-    yield connection
-    connection.close()
+def con(con: Connection) -> Connection:
+    run(con, FRIENDS, 4)
+    return con
 
 
 def test_a_plan_changes_nothing(con: Connection) -> None:

@@ -1,7 +1,5 @@
 """The tables: only differences are written, a rerun writes nothing, the past can be had again."""
 
-from collections.abc import Iterator
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,13 +21,6 @@ WORLD = [
     Message(6, user="bobby"),
     Message(7, user="bobby", previous="bob"),
 ]
-
-
-@pytest.fixture
-def con() -> Iterator[Connection]:
-    connection = empty_lake()
-    yield connection
-    connection.close()
 
 
 def run(con: Connection, messages: list[Message], minute: int) -> StitchReport:

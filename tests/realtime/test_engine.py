@@ -167,3 +167,26 @@ def test_a_segment_that_fails_on_somebodys_data_keeps_its_people_and_harms_no_ot
     assert "seen_today" not in members[person_id_of("user_id", "u2")]
     assert "active_last_24h" in members[person_id_of("user_id", "u2")]
     assert "seen_today" in engine.rules.left_out
+
+
+def test_an_answer_about_the_future_is_void_when_the_rules_or_the_people_are_others_meanwhile(
+    hard_project: Project,
+) -> None:
+    engine = Engine(hard_project, horizon_seconds=HORIZON)
+    engine.batch(raw_events([track(n, START, user_id=f"u{n}") for n in range(3)]), START)
+
+    look = engine.begin_look(START, limit=10)
+    assert look is not None
+    answer = look.run()
+    engine._verdicts.without_failing(look.rows, look.identifiers, look.moment)  # its bits may mean other segments now
+    engine.end_look(look, answer)
+    again = engine.begin_look(START, limit=10)
+    assert again is not None
+    assert again.question.components == look.question.components
+
+    later = START + timedelta(seconds=1)
+    engine.batch(raw_events([track(9, later, user_id="u1")]), later)
+    engine.end_look(again, again.run())
+    left = engine.begin_look(later, limit=10)
+    assert left is not None
+    assert len(left.question.components) == 1, "only whom an event has touched since"

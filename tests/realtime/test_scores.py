@@ -15,6 +15,7 @@ from segue.models.check import empty_lake
 from segue.propensity import ensure_tables, propensities, publish, rollback, withdraw
 from segue.realtime.engine import Engine
 from segue.scoring import Forest, Scorer, save_scorer
+from segue.store import PersonState
 from segue.warehouse import Connection
 from tests.realtime.world import START, raw_events
 
@@ -90,6 +91,15 @@ def engine_says(engine: Engine, states: list[Any]) -> dict[str, tuple[float | No
     }
 
 
+def everybody_anew(engine: Engine) -> list[PersonState]:
+    """What new definitions make of everybody."""
+    engine.start_pass("definition")
+    states: list[PersonState] = []
+    while (update := engine.pass_step(NOW)) is not None:
+        states += update.people
+    return states
+
+
 def test_the_engine_gives_everybody_the_number_that_the_warehouse_gives(
     hard_project: Project, raw: pa.Table, tmp_path: Path
 ) -> None:
@@ -110,10 +120,7 @@ def test_the_engine_gives_everybody_the_number_that_the_warehouse_gives(
     con.execute("delete from propensity.published")
     publish(con, "churn", version="v2", model_file=str(second), as_of=START, reason="for the test")
     assert engine.redefine(hard_project, held=held)
-    engine.start_pass("definition")
-    states = []
-    while (update := engine.pass_step(NOW)) is not None:
-        states += update.people
+    states = everybody_anew(engine)
     again = warehouse_says(hard_project, con)
     said = engine_says(engine, states)
     assert {p: said[p] for p in again} == again
@@ -131,10 +138,7 @@ def test_a_model_that_was_withdrawn_stays_withdrawn(hard_project: Project, raw: 
 
     assert withdraw(con, "churn", as_of=NOW - timedelta(hours=1), reason="it misjudges new people") == "v1"
     assert engine.redefine(hard_project, held=held)
-    engine.start_pass("definition")
-    states = []
-    while (update := engine.pass_step(NOW)) is not None:
-        states += update.people
+    states = everybody_anew(engine)
     expected = warehouse_says(hard_project, con)
     assert set(expected.values()) == {(None, None)}
     said = engine_says(engine, states)
