@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What one process of several runs: a file, so that its fixtures are made once, or a folder that shares a home."""
+    for item in items:
+        folder = item.path.parent
+        item.add_marker(pytest.mark.xdist_group(str(folder if folder.name == "orchestration" else item.path)))
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings of an installation of its own; nothing of the developer's `.env` or home leaks in."""

@@ -16,7 +16,7 @@ from segue.errors import BadInputError, WarehouseError
 from segue.events.contracts import Contract, load_contracts
 from segue.events.landing import EventFile, Identity, files_at, files_in, known_files, settled
 from segue.events.lines import CHUNK_BYTES, Chunk, LineReader
-from segue.events.loader import Loader, Origin, Tally
+from segue.events.loader import Loader, Look, Origin, Tally
 from segue.events.streams import Stream, open_stream
 from segue.events.tables import ensure_tables, scalar
 from segue.settings import Settings
@@ -221,8 +221,8 @@ class _Run:
         tallies = {index: Tally() for index in self._waiting}
         done = 0
         self._begin()
-        for chunk in self._chunks():
-            self._loader.load(chunk, self._origins, tallies)
+        for chunk, look in self._chunks():
+            self._loader.load(chunk, look, self._origins, tallies)
             if chunk.is_boundary:
                 finished = self._waiting[done : chunk.files_done]
                 done = chunk.files_done
@@ -234,23 +234,28 @@ class _Run:
                 yield reports, reasons
                 self._begin()
 
-    def _chunks(self) -> Iterator[Chunk]:
-        """The next chunk is read while the caller works on this one."""
+    def _chunks(self) -> Iterator[tuple[Chunk, Look]]:
+        """The next chunk is read and looked at while the caller works on this one."""
         chunks = self._reader.chunks(self._waiting)
+
+        def read() -> tuple[Chunk, Look] | None:
+            chunk = next(chunks, None)
+            return None if chunk is None else (chunk, self._loader.first_look(chunk.lines))
+
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader") as reader:
-            coming = reader.submit(next, chunks, None)
+            coming = reader.submit(read)
             while True:
                 try:
-                    chunk = coming.result()
+                    found = coming.result()
                 except BadInputError as error:
                     raise _LeaveFileError(self._current, str(error)) from error
                 except OSError as error:
                     path = self._jobs[self._current].file.path
                     raise _LeaveFileError(self._current, f"{path} cannot be read: {error.strerror}") from error
-                if chunk is None:
+                if found is None:
                     return
-                coming = reader.submit(next, chunks, None)
-                yield chunk
+                coming = reader.submit(read)
+                yield found
 
     def close(self) -> None:
         """Undo what was not committed."""

@@ -7,6 +7,7 @@ could be duplicates or are not clean are taken out and looked at again with care
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import duckdb
 import numpy as np
@@ -36,6 +37,13 @@ _MOST_LEFT = 20_000
 
 Mask = npt.NDArray[np.bool_]
 Hashes = npt.NDArray[np.uint64]
+
+
+class Look(NamedTuple):
+    """What the first look at lines found."""
+
+    hashes: Hashes  # of each line's messageId; 0: none
+    is_suspect: Mask  # no id, an id twice, no JSON
 
 
 @dataclass(slots=True)
@@ -106,10 +114,37 @@ class Loader:
     def close(self) -> None:
         self._scratch.close()
 
-    def load(self, chunk: Chunk, origins: dict[int, Origin], tallies: dict[int, Tally]) -> None:
+    def first_look(self, lines: pa.LargeStringArray) -> Look:
+        """Hash of each line's messageId, and which lines need care. Touches no table: a chunk may be looked at while
+        the one before is loaded."""
+        if not len(lines):
+            return Look(np.zeros(0, np.uint64), np.zeros(0, bool))
+        self._scratch.register("first_lines", _for_threads(pa.table({"line": lines})))
+        # A file has one spelling; a line that differs has no id at first look, and gets a second one.
+        is_camel = '"messageId"' in lines[0].as_py()
+        for text in ("line", "case when json_valid(line) then line end"):
+            given = spec.given_id(text, is_camel=is_camel)
+            try:
+                answer = self._scratch.execute(
+                    f"select {spec.hash_of('id')} as h from (select {given} as id from first_lines)"
+                )
+                column = answer.to_arrow_table().column("h").combine_chunks()
+                break
+            except duckdb.InvalidInputException:  # some line is not JSON: ask again, one by one
+                continue
+        is_suspect: Mask = np.asarray(column.is_null().to_numpy(zero_copy_only=False), bool)
+        hashes: Hashes = column.fill_null(0).to_numpy(zero_copy_only=False).astype(np.uint64)
+        ordered = np.sort(hashes[~is_suspect])
+        twice = ordered[1:][ordered[1:] == ordered[:-1]]
+        if len(twice):
+            is_suspect |= np.isin(hashes, twice)
+        return Look(hashes, is_suspect)
+
+    def load(self, chunk: Chunk, look: Look, origins: dict[int, Origin], tallies: dict[int, Tally]) -> None:
         """Put every line somewhere and count it, at the latest when the chunk is a boundary.
 
         Args:
+            look: what `first_look` says of the chunk.
             origins: by index of the file.
             tallies: by index of the file; added to.
         """
@@ -120,8 +155,8 @@ class Loader:
         if len(chunk.lines):
             loads = np.array([origins[file].load_id for file in sorted(origins)], np.int64)
             load_ids = loads[np.searchsorted(np.array(sorted(origins)), chunk.file)]
-            hashes, is_suspect = self._first_look(chunk.lines)
-            is_suspect |= self._is_known(hashes)
+            hashes = look.hashes
+            is_suspect = look.is_suspect | self._is_known(hashes)
             self._ours = [origin.load_id for origin in origins.values() if origin.is_ours]
             done = self._stream(chunk.lines, load_ids, hashes, is_suspect)
             _count(tallies, chunk.file[done], "loaded")
@@ -144,29 +179,6 @@ class Loader:
             self._left = []
         refused, self._refused = self._refused, []
         return refused
-
-    def _first_look(self, lines: pa.LargeStringArray) -> tuple[Hashes, Mask]:
-        """Hash of each line's messageId, and which lines need care: no id, an id twice, no JSON."""
-        self._scratch.register("first_lines", _for_threads(pa.table({"line": lines})))
-        # A file has one spelling; a line that differs has no id at first look, and gets a second one.
-        is_camel = '"messageId"' in lines[0].as_py()
-        for text in ("line", "case when json_valid(line) then line end"):
-            given = spec.given_id(text, is_camel=is_camel)
-            try:
-                answer = self._scratch.execute(
-                    f"select {spec.hash_of('id')} as h from (select {given} as id from first_lines)"
-                )
-                column = answer.to_arrow_table().column("h").combine_chunks()
-                break
-            except duckdb.InvalidInputException:  # some line is not JSON: ask again, one by one
-                continue
-        is_suspect: Mask = np.asarray(column.is_null().to_numpy(zero_copy_only=False), bool)
-        hashes: Hashes = column.fill_null(0).to_numpy(zero_copy_only=False).astype(np.uint64)
-        ordered = np.sort(hashes[~is_suspect])
-        twice = ordered[1:][ordered[1:] == ordered[:-1]]
-        if len(twice):
-            is_suspect |= np.isin(hashes, twice)
-        return hashes, is_suspect
 
     def _is_known(self, hashes: Hashes) -> Mask:
         """Which lines have an id that is in history or waits for a careful look, by hash."""

@@ -163,7 +163,7 @@ def _replay_batch(
             files_done=0,
         )
         tallies = {0: Tally()}
-        loader.load(chunk, {0: Origin(load_id=load_id, name=REPLAY)}, tallies)
+        loader.load(chunk, loader.first_look(chunk.lines), {0: Origin(load_id=load_id, name=REPLAY)}, tallies)
         refused = loader.finish(tallies)
         still = {item.line: item for item in refused}
         _update(con, batch, still, as_of)

@@ -184,7 +184,7 @@ def test_the_fast_and_the_careful_way_give_the_same(warehouse, message, write, q
     with warehouse.write("clean") as con:
         con.execute("delete from raw.events")
         con.execute("delete from raw.loads")
-    look = Loader._first_look
-    monkeypatch.setattr(Loader, "_first_look", lambda self, lines: (look(self, lines)[0], look(self, lines)[1] | True))
+    look = Loader.first_look
+    monkeypatch.setattr(Loader, "first_look", lambda self, lines: (look(self, lines)[0], look(self, lines)[1] | True))
     assert ingest(warehouse, as_of=as_of).loaded == len(lines)
     assert query(f"select {columns} from raw.events order by message_id") == fast
