@@ -47,9 +47,8 @@ lint: setup ## ruff, mypy, sqlfluff, import floors
 format: setup ## let ruff and sqlfluff format
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-bench: setup ## every benchmark, one JSON line each; QUICK=1 ends within minutes
-	@for name in $$(cd benchmarks && ls [a-z]*.py | sed 's/\.py$$//'); do \
-	  $(BIN)/python -m benchmarks.$$name $(if $(QUICK),--quick) || exit 1; done
+bench: setup ## every benchmark, and the table in docs/benchmarks.md; QUICK=1 a minute each, ONLY="ingest api" some
+	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(ONLY)
 
 lock: setup ## resolve the dependencies anew into requirements.lock
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --no-emit-index-url --universal \

@@ -10,6 +10,8 @@ exactly that rate on the test seed: Segue; plain Prophet's interval, refitted we
 days and over the same weekday; seasonal-naive with MAD; MSTL and AutoETS (statsforecast, in an environment of its own
 that this benchmark makes with uv). A found day is one alert with its neighbours; an incident is found by a day of the
 right direction inside it. `--quick`: 24 series, without statsforecast.
+
+    python -m benchmarks.anomaly [--quick]
 """
 
 import json

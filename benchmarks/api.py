@@ -4,6 +4,8 @@ Two servers run under the same uvicorn settings: Segue's API, asked `GET /v1/peo
 and a minimal ASGI application (`_bare_api`) that answers each request with one GET of as many bytes. One client, a
 process of its own, keeps connections open and asks on each as soon as it has its answer; rounds of the two alternate,
 so that both see the same machine. The figure is the median over the rounds of p99 divided by p99.
+
+    python -m benchmarks.api [--quick]
 """
 
 import argparse

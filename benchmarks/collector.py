@@ -4,6 +4,8 @@ The client sends batches of 100 over a few connections that are kept open, and t
 the last was acknowledged: on disk, that is. The bare log is a client of Valkey that sends the very same lines with
 XADD, one entry for each event, 100 in a pipeline, over as many connections, to the same server with the same settings.
 Both clients, and the server, share the machine's cores. `--server uvicorn` runs the same application there.
+
+    python -m benchmarks.collector [--quick]
 """
 
 import argparse

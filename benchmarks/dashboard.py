@@ -1,11 +1,11 @@
 """How long the pages of the dashboard take with 100,000 people and 365 days, each asked for for the first time.
 
 World, made by SQL: 12 KPIs in 40 slices for 365 days with forecasts and anomalies, 12 segments with a million
-transitions and 350,000 present members, 26 weekly cohorts, a funnel. The dashboard is a process; each page is
-    asked for
-over HTTP with another range of days each time, so that none is answered from memory. Compared with the same
-    pages asked
-for once more, which are. `--quick`: 10,000 people.
+transitions and 350,000 present members, 26 weekly cohorts, a funnel. The dashboard is a process; each page is asked
+for over HTTP with another range of days each time, so that none is answered from memory. Compared with the same pages
+asked for once more, which are. `--quick`: 10,000 people.
+
+    python -m benchmarks.dashboard [--quick]
 """
 
 import os

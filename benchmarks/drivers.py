@@ -2,9 +2,11 @@
 
 World, seeded: a shop divided by platform (3), channel (6) and country (12), with Poisson noise; counts and conversion.
 In one value of one dimension, holding at least 8 % of the cases, the measure falls or rises by 30 to 80 % for a day.
- Each method sees the sums of each value on that day and on the same weekdays of four weeks before, as Segue
+Each method sees the sums of each value on that day and on the same weekdays of four weeks before, as Segue
 does. Compared: the largest absolute difference of any value; the most significant one (difference over its Poisson or
 binomial error). `--quick`: 100 incidents instead of 600.
+
+    python -m benchmarks.drivers [--quick]
 """
 
 import sys

@@ -4,6 +4,8 @@ World: series of `benchmarks/_anomaly_world`, 400 days each, the last four weeks
 a forecast made before it, on both cores. Compared in the same run: the same fits with Prophet as its guide shows it
 (default settings and `predict`), one after the other. Rerun: the day after, with the week's forecasts in the warehouse.
 Memory: the peak of the process after a quarter of the series and after all. `--quick`: 24 series.
+
+    python -m benchmarks.forecast_cost [--quick]
 """
 
 import resource

@@ -5,6 +5,8 @@ but well-formed HTTP: odd JSON, cut-off gzip, wrong keys, every path and method 
 parameters, bodies and tokens for the API. The seeds are fixed. The figure is the number of faults: an answer of 5xx, a
 process that has ended, a health check that fails afterwards. Memory is what a process holds after a tenth of the
 requests, and at the end.
+
+    python -m benchmarks.fuzz [--quick]
 """
 
 import argparse
