@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint format bench lock clean
+.PHONY: help setup demo up test lint format bench pictures lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ format: setup ## let ruff and sqlfluff format
 
 bench: setup ## every benchmark, and the table in docs/benchmarks.md; QUICK=1 a minute each, ONLY="ingest api" some
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(ONLY)
+
+pictures: setup browser ## take the pictures of the README anew, from a demo
+	@$(BIN)/python docs/pictures.py
 
 lock: setup ## resolve the dependencies anew into requirements.lock
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --no-emit-index-url --universal \
