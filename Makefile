@@ -29,7 +29,7 @@ up: setup ## start Dagster on your own data, with sensors and schedules
 	@exec $(BIN)/segue up
 
 test: setup browser ## every test; ROOM=identity runs one room
-	@$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder $(if $(ROOM),tests/$(ROOM))
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(ROOM),tests/$(ROOM))
 
 .PHONY: browser
 browser:

@@ -4,9 +4,10 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from segue.settings import Settings
 from segue.warehouse import Warehouse
@@ -15,12 +16,16 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What one process of several runs: a file, so that its fixtures are made once, or a folder that shares a home."""
-    for item in items:
-        folder = item.path.parent
-        item.add_marker(pytest.mark.xdist_group(str(folder if folder.name == "orchestration" else item.path)))
+class _Rooms(LoadFileScheduling):
+    """One process runs a whole file, so that its fixtures are made once; and the whole room that shares a home."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "orchestration" if "/orchestration/" in file else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return _Rooms(config, log)
 
 
 @pytest.fixture

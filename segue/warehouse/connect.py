@@ -47,22 +47,11 @@ def link_extensions(settings: Settings) -> Path:
     Raises:
         WarehouseError: when a wheel that the catalog needs is not installed.
     """
+    wanted = ["ducklake", "sqlite_scanner"] if settings.catalog_is_sqlite else ["ducklake", "postgres", "httpfs"]
     root = settings.warehouse_home / "extensions"
     folder = root / f"v{duckdb.__version__}" / _platform()
     folder.mkdir(parents=True, exist_ok=True)
-    for name, source in _extensions(settings).items():
-        # DuckDB looks the PostgreSQL extension up under either name.
-        for alias in {source.name, f"{name}.duckdb_extension"} | (
-            {"postgres_scanner.duckdb_extension"} if name == "postgres" else set()
-        ):
-            _link(source, folder / alias)
-    return root
-
-
-def _extensions(settings: Settings) -> dict[str, Path]:
-    """The files of the extensions that the catalog needs, in the installed wheels."""
-    found = {}
-    for name in ("sqlite_scanner", "ducklake") if settings.catalog_is_sqlite else ("ducklake", "postgres", "httpfs"):
+    for name in wanted:
         spec = importlib.util.find_spec(f"duckdb_extension_{name}")
         if spec is None or spec.origin is None:
             raise WarehouseError(
@@ -73,8 +62,12 @@ def _extensions(settings: Settings) -> dict[str, Path]:
             raise WarehouseError(
                 f"the wheel of {name} has no build for DuckDB {duckdb.__version__}", fix="`make setup`"
             )
-        found[name] = source
-    return found
+        # DuckDB looks the PostgreSQL extension up under either name.
+        for alias in {source.name, f"{name}.duckdb_extension"} | (
+            {"postgres_scanner.duckdb_extension"} if name == "postgres" else set()
+        ):
+            _link(source, folder / alias)
+    return root
 
 
 def _link(source: Path, link: Path) -> None:
@@ -182,8 +175,6 @@ class Warehouse:
                 self._create()
         con = duckdb.connect(":memory:", config=self._config())
         con.execute("set TimeZone = 'UTC'; set enable_progress_bar = false")
-        for file in _extensions(settings).values():
-            con.load_extension(str(file))
         prepare_catalog(con, settings)
         register(con)
         try:
@@ -203,8 +194,8 @@ class Warehouse:
     def _config(self) -> dict[str, str | bool | int | float | list[str]]:
         config: dict[str, str | bool | int | float | list[str]] = {
             "extension_directory": str(link_extensions(self.settings)),
-            # What is loaded lies in the wheels of the hashed lock, beside the Python that is trusted as well. To check
-            # its signature DuckDB reads 70 MB for each connection: 150 of 190 ms.
+            # Each link was just seen to lead into a wheel of the hashed lock, beside the Python that is trusted as
+            # well. To check the signatures too, DuckDB reads 70 MB for each connection: 150 of 190 ms.
             "allow_unsigned_extensions": True,
             "autoinstall_known_extensions": False,
             # A name in SQL means a table, never a Python variable that happens to be in scope.
