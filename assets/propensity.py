@@ -113,7 +113,12 @@ def training(
     deps=[MEMBERSHIPS, EVALUATIONS],
     description="Into which segment people of another one go within 14 days, by month of entering.",
     pool=WRITER,
-    **{**_COMMON, "kinds": {"python", "duckdb"}, "automation_condition": REFRESH_WITH_WHAT_IS_THERE},
+    **{
+        **_COMMON,
+        "group_name": "segments",  # it is made of memberships, and segments of scores: no circle of groups
+        "kinds": {"python", "duckdb"},
+        "automation_condition": REFRESH_WITH_WHAT_IS_THERE,
+    },
 )
 def next_changes(
     context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, turn: Turn

@@ -21,7 +21,7 @@ _SEGMENTS = [s.relation.split(".") for s in definitions(PROJECT).segments if s.r
 
 log = dg.AssetSpec(
     LOG,
-    group_name=_GROUP,
+    group_name="ingestion",  # files are made of it: with the memberships, the groups would go in a circle
     kinds={"valkey"},
     owners=_OWNERS,
     description="Events that the collector has acknowledged. The landing writer makes files of them, the engine "

@@ -39,11 +39,10 @@ def main() -> None:
                 executable_path=chromium,
                 args=["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"],
             )
+            live_page(browser, found["live page"])
             asset_graph(browser, found["Dagster UI"])
             dashboard(browser, found["dashboard"])
             alert(browser, home)
-            sending.join()
-            live_page(browser, found["live page"])
             browser.close()
 
 
@@ -100,13 +99,14 @@ def dashboard(browser: Browser, url: str) -> None:
 def live_page(browser: Browser, url: str) -> None:
     with page_of(browser, 1200, 800) as page:
         page.goto(url)
-        page.wait_for_timeout(6000)
+        page.wait_for_timeout(LIVE_SECONDS * 900)  # so that there is something to see
         page.screenshot(path=IMAGES / "live.png")
 
 
 def alert(browser: Browser, home: Path) -> None:
-    """The preview of the last incident that was told of."""
-    previews = sorted((home / "alerts").rglob("*.html"), key=lambda file: file.stat().st_mtime)
+    """The preview of the last incident with a chart that was told of."""
+    every = sorted((home / "alerts").rglob("*.html"), key=lambda file: file.stat().st_mtime)
+    previews = [file for file in every if "<img" in file.read_text()]
     with page_of(browser, 860, 900) as page:
         page.goto(previews[-1].as_uri())
         page.screenshot(path=IMAGES / "alert.png", full_page=True)

@@ -36,15 +36,15 @@ def fault_alert(
         if told_count:
             effect = f"That is why {told_count} KPI series left their expected range, as told before."
         several = f"{len(faults)} things are not as they were in what arrives."
-        title, summary = f"Data fault: {lead}", f"{several if len(faults) > 1 else lead} {effect}"
+        title, summary = f"Data fault: {lead.rstrip('.')}", f"{several if len(faults) > 1 else lead} {effect}"
         severity = items[0].severity
     else:
         everything = (*items, *moved.items)
         shown, left_out = everything[:MOST_ITEMS], len(everything[MOST_ITEMS:]) + moved.left_out_count
-        title = f"Data fault, {kpis} KPI series moved with it: {lead}"
+        title = f"Data fault, {kpis} KPI series moved with it: {lead.rstrip('.')}"
         summary = (
-            f"{lead} That is why {kpis} KPI series left their expected range: the data is at fault, "
-            "people did nothing else."
+            f"{lead} That is why {kpis} KPI series left their expected range: the cause is in what "
+            "arrived, not in what people chose."
         )
         severity = max(items[0].severity, moved.severity, key=SEVERITIES.index)
     return Alert(

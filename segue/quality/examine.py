@@ -115,7 +115,11 @@ def _volume(look: _Look) -> list[Finding]:
             now = counts.get(day, 0)
             if now == 0:
                 found.append(_day("error", about, day, "sent nothing", usual, distorts=True))
-            elif now < (1 - look.limits.volume_drop) * usual or now > look.limits.volume_rise * usual:
+            elif now < (1 - look.limits.volume_drop) * usual:
+                # All that a source sends falls at once in an outage; one event may fall since people do less of it.
+                is_outage = about[0] == "source"
+                found.append(_day("warning", about, day, f"sent {now:,} messages", usual, distorts=is_outage))
+            elif now > look.limits.volume_rise * usual:
                 found.append(_day("warning", about, day, f"sent {now:,} messages", usual))
     return _joined(found)
 

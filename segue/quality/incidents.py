@@ -151,7 +151,8 @@ def explain_incidents(con: Connection) -> int:
     """Say of each KPI incident which fault of the data explains it; returns how many are explained.
 
     A fault explains what begins while it lasts, or within a day of its beginning. Only faults that move KPIs by
-    themselves count: an event, a source or a property that has vanished or has changed its type.
+    themselves count: an event, a source or a property that has vanished or has changed its type, a source whose
+    messages have fallen far.
     """
     if not has_table(con, "watch", "incidents") or not has_table(con, "quality", "incidents"):
         return 0

@@ -57,7 +57,7 @@ def test_a_fault_that_moves_no_kpi_is_told_by_its_own_route_and_what_follows_sta
     found(FAULT, note)
     [sent] = announce(warehouse, settings, as_of=AS_OF).sent
     assert (sent.channel, sent.subject_count) == ("slack:#money", 1)
-    assert sent.title == f"Data fault: {FAULT.sentence}"
+    assert sent.title == f"Data fault: {FAULT.sentence.rstrip('.')}"
     assert announce(warehouse, settings, as_of=AS_OF).sent == ()
 
     record(make_anomaly(0), make_anomaly(1, kpi="revenue", slice="channel=email"))
@@ -94,7 +94,7 @@ def test_what_a_fault_explains_is_told_in_one_message_once_the_kpis_were_looked_
     assert sent.subject_count == 42
     assert sent.title.startswith("Data fault, 41 KPI series moved with it: revenue of Order Completed has vanished")
     [message] = slack_api.messages
-    assert "the data is at fault" in message["text"]
+    assert "not in what people chose" in message["text"]
     assert [f["thread_ts"] for f in slack_api.files] == [message["ts"]], "with the chart of a KPI"
     [first] = announce(warehouse, settings, as_of=AS_OF + timedelta(minutes=61)).sent
     assert first.title.startswith("Nobody is on it: Data fault")
@@ -112,7 +112,7 @@ def test_a_cause_that_is_found_after_the_kpi_was_told_follows_in_the_thread_of_t
     announce(warehouse, settings, as_of=AS_OF)
     found(FAULT)
     [sent] = announce(warehouse, settings, as_of=AS_OF).sent
-    assert sent.title == f"Also: Data fault: {FAULT.sentence}"
+    assert sent.title == f"Also: Data fault: {FAULT.sentence.rstrip('.')}"
     root, cause = slack_api.messages
     assert (cause["channel"], cause["thread_ts"]) == ("C0ALERTS", root["ts"])
     assert "That is why 1 KPI series left" in cause["text"]

@@ -1,5 +1,6 @@
 """The whole graph on a made-up history, held against the truth that the history was made from."""
 
+import re
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -84,10 +85,19 @@ def test_the_outage_is_found_and_announced_once(shop: Installation) -> None:
     )
     assert ("sessions", "all") in {(row["kpi"], row["slice"]) for row in found}
     announced = Counter(
-        row["subject_id"] for row in shop.rows("select subject_id from alerts.announcements where kind = 'anomaly'")
+        row["subject_id"]
+        for row in shop.rows("select subject_id from alerts.announcements where kind in ('anomaly', 'data_fault')")
     )
     assert set(announced.values()) == {1}
     assert {row["anomaly_id"] for row in found if row["severity"] == "high"} <= set(announced)
+    # One cause, one message: the source that sent so little, with the KPIs that moved with it.
+    told = shop.rows(
+        "select distinct payload->>'$.title' as title from alerts.announcements "
+        f"where subject_id in ({', '.join(repr(row['anomaly_id']) for row in found if row['severity'] == 'high')})"
+    )
+    assert len(told) == 1
+    assert told[0]["title"].startswith("Data fault, ")
+    assert re.search(rf"Source landing sent \d+ messages on {day}", told[0]["title"])
     assert list((shop.home / "alerts").rglob("*.html"))
 
 

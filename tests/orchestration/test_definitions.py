@@ -1,5 +1,6 @@
 """The graph as it is loaded."""
 
+from graphlib import TopologicalSorter
 from itertools import pairwise
 
 import dagster as dg
@@ -10,6 +11,17 @@ KNOWN_SOURCES = {"landing", "realtime/log", "realtime/memberships", "realtime/we
 
 def test_the_graph_loads(defs: dg.Definitions) -> None:
     dg.Definitions.validate_loadable(defs)
+
+
+def test_groups_follow_one_another(defs: dg.Definitions) -> None:
+    """The picture that the UI opens with shows groups: a circle of them has neither beginning nor end."""
+    graph = defs.resolve_asset_graph()
+    before: dict[str, set[str]] = {}
+    for node in graph.asset_nodes:
+        earlier = {graph.get(key).group_name for key in node.parent_keys} - {node.group_name}
+        before.setdefault(node.group_name, set()).update(earlier)
+    order = list(TopologicalSorter(before).static_order())  # raises CycleError
+    assert order.index("ingestion") < order.index("identity") < order.index("segments") < order.index("alerts")
 
 
 def test_every_upstream_key_is_ours(defs: dg.Definitions) -> None:

@@ -78,6 +78,19 @@ def test_half_as_many_messages_are_no_fault_and_a_fifth_are_a_warning(shop):
     few = "delete from raw.events where received_at::date = '2026-02-{}' and hash(message_id) % 10 < {}"
     report = shop(few.format(20, 4), few.format(25, 8))
     assert {(f.weight, f.first_date.day) for f in report.findings} == {("warning", 25)}
+    # The events fell together, so it is the source: an outage explains KPIs, an event that people send less does not.
+    assert {f.subject for f in report.findings if f.distorts} == {"source web"}
+
+
+def test_more_messages_than_usual_and_an_event_that_falls_alone_explain_nothing(shop):
+    report = shop(
+        "insert into raw.events select * exclude (again) replace (message_id || '-' || again as message_id)"
+        " from raw.events, range(3) more(again) where received_at::date = '2026-02-20'",
+        "delete from raw.events where received_at::date = '2026-02-25' and event = 'Order Completed'"
+        " and hash(message_id) % 10 < 8",
+    )
+    assert {f.first_date.day for f in report.findings if f.check == "volume"} == {20, 25}
+    assert not any(f.distorts for f in report.findings)
 
 
 def test_a_source_that_falls_silent_is_found_by_the_hour(shop):
