@@ -107,9 +107,9 @@ def alert(browser: Browser, home: Path) -> None:
     """The preview of the last incident with a chart that was told of."""
     every = sorted((home / "alerts").rglob("*.html"), key=lambda file: file.stat().st_mtime)
     previews = [file for file in every if "<img" in file.read_text()]
-    with page_of(browser, 860, 900) as page:
+    with page_of(browser, 860, 1500) as page:  # the mail goes on below
         page.goto(previews[-1].as_uri())
-        page.screenshot(path=IMAGES / "alert.png", full_page=True)
+        page.screenshot(path=IMAGES / "alert.png")
 
 
 @contextmanager
