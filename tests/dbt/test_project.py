@@ -74,7 +74,8 @@ def test_every_model_is_described_beside_its_sql(model: Path, built: tuple[Any, 
     assert entry["description"].strip()
     dagster = entry["config"]["meta"]["dagster"]
     assert dagster["owners"]
-    assert dagster["group"] == model.parent.name
+    # Scores are made of the models that learn from the marts: beside these, the groups would go in a circle.
+    assert dagster["group"] == ("propensity" if model.stem == "person_scores" else model.parent.name)
     assert all(column.get("description") for column in entry["columns"])
     # Comma or not: what the YAML lists is what the table has, in its order.
     columns = [row[0] for row in lab.rows(f'describe {model.parent.name}."{model.stem}"')]
