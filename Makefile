@@ -51,7 +51,7 @@ bench: setup ## every benchmark, and the table in docs/benchmarks.md; QUICK=1 a 
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(ONLY)
 
 pictures: setup browser ## take the pictures of the README anew, from a demo
-	@$(BIN)/python docs/pictures.py
+	@$(BIN)/python -m docs.pictures
 
 lock: setup ## resolve the dependencies anew into requirements.lock
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --no-emit-index-url --universal \

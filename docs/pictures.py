@@ -6,7 +6,6 @@ Needs Chromium. Starts `segue demo`, sends it a minute of live events, and looks
 """
 
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +17,8 @@ from pathlib import Path
 
 import httpx
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.chromium import launch
 
 IMAGES = Path(__file__).parent / "images"
 PAGES = ("Dagster UI", "dashboard", "live page", "collector", "write key")
@@ -34,11 +35,7 @@ def main() -> None:
         sending = threading.Thread(target=send, args=(found["collector"], found["write key"]), daemon=True)
         sending.start()
         with sync_playwright() as playwright:
-            chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-            browser = playwright.chromium.launch(
-                executable_path=chromium,
-                args=["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-            )
+            browser = launch(playwright)
             live_page(browser, found["live page"])
             asset_graph(browser, found["Dagster UI"])
             dashboard(browser, found["dashboard"])

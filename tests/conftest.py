@@ -1,6 +1,5 @@
 """Fixtures every room shares."""
 
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +10,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from segue.settings import Settings
 from segue.warehouse import Warehouse
+from tests.chromium import launch
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -48,13 +48,7 @@ def as_of() -> datetime:
 def browser() -> "Iterator[Browser]":
     from playwright.sync_api import sync_playwright
 
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    assert chromium is not None, "the browser tests need Chromium: apt-get install chromium"
     with sync_playwright() as playwright:
-        # Containers have no sandbox for a browser of root.
-        started = playwright.chromium.launch(
-            executable_path=chromium,
-            args=["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
+        started = launch(playwright)
         yield started
         started.close()
