@@ -5,13 +5,14 @@ of one moment, the strongest goes first: a statement (`merge`, `alias`), then by
 that order depends on when a message was received, so the same messages give the same people however late they came.
 
 A device alone is weak evidence. When a new browser appears on a device that is known already, it may be the owner
-after deleting cookies, or somebody else of the family. So that link is judged an hour later: who signs in meanwhile is
-believed first. And once accounts of different people were seen on a device, it joins no browser any more.
+after deleting cookies, or somebody else of the family. So that link is judged an hour later; and who signs in on the
+browser, then or ever, is believed first: the link is judged after the first sign-in. Until there is one, the device
+speaks. And once accounts of different people were seen on a device, it joins no browser any more.
 """
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -93,16 +94,19 @@ def resolve(
     left, right = ends[: links.num_rows], ends[links.num_rows :]
     # A link cannot be judged before its ends were seen.
     moment = np.maximum(_micros(links["first_seen_at"]), np.maximum(first[left], first[right]))
+    is_cut = np.zeros(links.num_rows, np.bool_)
+    if "is_cut" in links.column_names:
+        is_cut = links["is_cut"].to_numpy().astype(np.bool_)
     device, is_weak = _devices(links, left, right)
-    waits = is_weak & (first[device] < moment)
-    moment[waits] += int(rules.device_wait.total_seconds() * 1_000_000)
+    waits = np.flatnonzero(is_weak & (first[device] < moment))
+    if len(waits):
+        browser = np.where(device == left, right, left)[waits]
+        signed_in = _sign_ins(links, left, right, moment, ~is_cut, len(types))[browser]
+        moment[waits] = np.maximum(moment[waits] + rules.device_wait // timedelta(microseconds=1), signed_in)
     rows = _judging_order(links, left, right, moment, rules)
-    is_cut = links["is_cut"].to_numpy().astype(np.bool_) if "is_cut" in links.column_names else None
     if as_of is not None:
         rows = rows[moment[rows] <= _micros(pa.array([to_warehouse(as_of)], pa.timestamp("us")))[0]]
-    cut = rows[:0]
-    if is_cut is not None:
-        cut, rows = rows[is_cut[rows]], rows[~is_cut[rows]]
+    cut, rows = rows[is_cut[rows]], rows[~is_cut[rows]]
     rows = rows[left[rows] != right[rows]]
     nodes = Nodes(kind=kinds.indices.to_numpy().astype(np.int64), kinds=kinds.dictionary.to_pylist(), first=first)
     judged = Links(
@@ -165,6 +169,18 @@ def _devices(links: pa.Table, left: Ints, right: Ints) -> tuple[Ints, Flags]:
         on_right & _is(links["left_type"], "anonymous_id")
     )
     return device, is_anonymous
+
+
+def _sign_ins(links: pa.Table, left: Ints, right: Ints, moment: Ints, is_valid: Flags, count: int) -> Ints:
+    """When somebody first signed in on each browser; the earliest time there is where nobody did."""
+    never = np.iinfo(np.int64).max
+    found = np.full(count, never)
+    is_valid = is_valid & ~_is(links["rule"], "merge")  # what a person decides is no sign-in
+    for one, other, browser in (("left", "right", left), ("right", "left", right)):
+        is_sign_in = is_valid & _is(links[f"{one}_type"], "anonymous_id") & _is(links[f"{other}_type"], "user_id")
+        np.minimum.at(found, browser[is_sign_in], moment[is_sign_in])
+    found[found == never] = np.iinfo(np.int64).min
+    return found
 
 
 def _judging_order(links: pa.Table, left: Ints, right: Ints, moment: Ints, rules: Rules) -> Ints:

@@ -15,7 +15,7 @@ from segue.identity.tables import ensure_tables, replace_rows, scalar
 from segue.warehouse import Connection, has_table
 
 #: What this module makes of the same rows; raise it when that changes, so that everything is made anew.
-_FORM = "1"
+_FORM = "2"
 
 _LINK = "left_type, left_value, right_type, right_value, rule"
 

@@ -59,6 +59,8 @@ class People:
         self._links_of: dict[int, list[LinkKey]] = {}  # root → links
         self._pending: dict[int, list[LinkKey]] = {}  # root → links that were not judged yet
         self._judged: dict[int, _Order] = {}  # root → the last link that was judged
+        self._sign_ins: dict[int, list[LinkKey]] = {}  # browser → its links with accounts
+        self._weak: dict[int, list[LinkKey]] = {}  # browser → its links with devices
         self._stale: set[int] = set()  # roots that are to be judged anew
         self._waiting: list[tuple[int, LinkKey]] = []  # when a device's link is judged
         self._due: set[int] = set()
@@ -188,12 +190,29 @@ class People:
         if known is not None:
             self._stale.add(self.root(a))
             return
-        root = self.join(a, self.node((right_type, right)))
+        b = self.node((right_type, right))
+        self._note_browser(key, a, b)
+        root = self.join(a, b)
         self._links_of.setdefault(root, []).append(key)
         self._pending.setdefault(root, []).append(key)
         if rule == "alias" and left_type == "anonymous_id" and (right_type, right) != ("user_id", left):
             # It may mean a user_id of that name, now or once there is one.
             self._stale.add(self.join(root, self.node(("user_id", left))))
+
+    def _note_browser(self, key: LinkKey, a: int, b: int) -> None:
+        """A browser's links with devices are judged after its first sign-in: anew when they have been judged."""
+        left_type, _, right_type, _, rule = key
+        if (browser_type := "anonymous_id") not in (left_type, right_type) or rule == "merge":
+            return
+        browser, other = (a, right_type) if left_type == browser_type else (b, left_type)
+        if other == "device_id" and rule == "device":
+            self._weak.setdefault(browser, []).append(key)
+        elif other == "user_id":
+            root = self.root(browser)
+            last = self._judged.get(root)
+            if last is not None and any(self._order(weak) <= last for weak in self._weak.get(browser, ())):
+                self._stale.add(root)
+            self._sign_ins.setdefault(browser, []).append(key)
 
     def resolve(self, nodes: Iterable[int], as_of: datetime) -> list[tuple[str, str]]:
         """Find the person of each identifier of these components anew.
@@ -259,10 +278,19 @@ class People:
         moment = max(first, self._first[a], self._first[b])
         device, is_weak = self._device(key)
         if is_weak and self._first[device] < moment < _NEVER:
-            moment += self._wait
+            moment = max(moment + self._wait, self._signed_in(b if device == a else a))
         low, high = strength(rule, left_type, right_type, self._rules)
         left_age, right_age = self._walker.age[a], self._walker.age[b]
         return moment, low, high, rule, min(left_age, right_age), max(left_age, right_age), left_age > right_age
+
+    def _signed_in(self, browser: int) -> int:
+        """When somebody first signed in on it; before all time when nobody did."""
+        moments = [
+            max(self._links[key], *(self._first[self._number[end]] for end in (key[:2], key[2:4])))
+            for key in self._sign_ins.get(browser, ())
+            if key not in self._cut
+        ]
+        return min(moments, default=-_NEVER)
 
     def _device(self, key: LinkKey) -> tuple[int, bool]:
         """The device whose link it is, or -1; whether the other end is a browser."""

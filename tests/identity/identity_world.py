@@ -150,7 +150,7 @@ def plainly(identifiers: pa.Table, links: pa.Table, *, rules: Rules | None = Non
         ends = [(row["left_type"], row["left_value"]), (row["right_type"], row["right_value"])]
         moment = max(row["first_seen_at"], *(seen[end] for end in ends))
         if is_weak(row) and seen[ends[0]] < moment:
-            moment += rules.device_wait
+            moment = max(moment + rules.device_wait, signed_in.get(ends[1], EARLIEST))
         low, high = sorted(rules.of(kind).priority for kind, _ in ends)
         if row["rule"] in ("merge", "alias"):
             low, high = (-2 if row["rule"] == "merge" else -1), 0
@@ -158,6 +158,13 @@ def plainly(identifiers: pa.Table, links: pa.Table, *, rules: Rules | None = Non
 
     def is_weak(row: dict) -> bool:
         return row["rule"] == "device" and row["right_type"] == "anonymous_id"
+
+    signed_in: dict[Key, datetime] = {}
+    for row in links.to_pylist():
+        browser, account = (row["left_type"], row["left_value"]), (row["right_type"], row["right_value"])
+        if (browser[0], account[0]) == ("anonymous_id", "user_id") and row["rule"] != "merge":
+            moment = max(row["first_seen_at"], seen[browser], seen[account])
+            signed_in[browser] = min(moment, signed_in.get(browser, moment))
 
     def obstacle(a: set[Key], b: set[Key], row: dict, moment: datetime) -> str | None:
         if len(a) + len(b) > rules.largest_person:
