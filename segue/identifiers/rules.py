@@ -43,7 +43,7 @@ class Rules:
             "phone": TypeRule(priority=3),
             "advertising_id": TypeRule(priority=5),
             "device_id": TypeRule(priority=6),
-            "anonymous_id": TypeRule(priority=7, window_days=7),
+            "anonymous_id": TypeRule(priority=7, window_days=1),
         }
     )
     other: TypeRule = TypeRule(priority=4)  # of context.externalIds
