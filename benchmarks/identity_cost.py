@@ -24,7 +24,7 @@ from scipy.sparse.csgraph import connected_components
 from benchmarks._report import report
 from segue.identifiers import Rules
 from segue.identity import stitch
-from segue.identity.join import Joined, Links, Nodes, join
+from segue.identity.join import Links, Nodes, join
 from segue.models.check import empty_lake
 from segue.realtime.people import People
 
@@ -49,7 +49,10 @@ def main() -> None:
         lambda: connected_components(coo_array((np.ones(links, np.int8), (left, right)), shape=size), directed=False)
     )
     rules = Rules()
-    ours_seconds, found = _timed(lambda: _build(nodes, left, right, moment, rules))
+    none = np.full(links, -1, np.int64)
+    rule = pa.array(np.zeros(links, np.int8)).cast(pa.string())
+    ours = Links(a=left, b=right, moment=moment, rule=rule, device=none, is_weak=none > 0)
+    ours_seconds, found = _timed(lambda: join(nodes, ours, rules))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"  scipy's components   {scipy_seconds:8.2f} s")
     print(f"  full build, guarded  {ours_seconds:8.2f} s: {len(np.unique(found.label)):,} people, {len(found.by):,} "
@@ -57,7 +60,7 @@ def main() -> None:
     sql_seconds, rounds = _timed(lambda: _label_propagation(len(nodes.first), left, right))
     print(f"  label propagation    {sql_seconds:8.2f} s in DuckDB, {rounds} rounds", flush=True)
 
-    full_seconds, add_seconds = _tables(min(count, 1_000_000), rules)
+    full_seconds, add_seconds = _tables(count, rules)
     lookup = _lookup()
     print(f"  a person is looked up in the engine in {lookup:.2f} µs")
     checks = {
@@ -122,13 +125,6 @@ def _world(count: int, *, seed: int) -> tuple[Nodes, np.ndarray, np.ndarray, np.
     assert len(users) == people
     nodes = Nodes(kind=kind[order], kinds=_KINDS, first=first[order])
     return nodes, place[left][by_moment], place[right][by_moment], moment[by_moment]
-
-
-def _build(nodes: Nodes, left: np.ndarray, right: np.ndarray, moment: np.ndarray, rules: Rules) -> Joined:
-    none = np.full(len(left), -1, np.int64)
-    rule = pa.array(np.zeros(len(left), np.int8)).cast(pa.string())
-    links = Links(a=left, b=right, moment=moment, rule=rule, device=none, is_weak=none > 0)
-    return join(nodes, links, rules)
 
 
 def _label_propagation(count: int, left: np.ndarray, right: np.ndarray) -> int:

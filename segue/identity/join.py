@@ -137,6 +137,7 @@ def _growing(first: Ints, links: Links, component: Ints, is_contested: Flags) ->
     np.minimum.at(began, b, rows)
     new_count = np.bincount(began, minlength=len(a) + 1)
     new_count[-1] = 0  # nodes without a link
+    new_count = new_count.astype(np.int8)  # at most 2; small, because it is looked up in no order
     births = np.flatnonzero(new_count == 2)
     birth_count = np.bincount(component[births], minlength=len(is_contested))
     is_grown = (birth_count == 1) & ~is_contested
@@ -146,7 +147,7 @@ def _growing(first: Ints, links: Links, component: Ints, is_contested: Flags) ->
     found = [(younger[is_merge], older[is_merge], births[is_merge])]
     # Who joins: the other nodes. Of interest are those that were there before, and those that are older than the
     # first two.
-    core = np.full(len(is_contested), -1)
+    core = np.full(len(is_contested), -1, rows.dtype if len(first) < 2**31 else np.int64)
     core[component[births]] = older
     joins = np.flatnonzero(new_count[began] == 1)
     when = began[joins]

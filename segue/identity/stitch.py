@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,13 +20,22 @@ _FORM = "2"
 
 _LINK = "left_type, left_value, right_type, right_value, rule"
 
-# `scope_now` holds the identifiers to resolve: whole components, with everything that is linked to them.
-_IDENTIFIERS = """
+_IDENTIFIER = "identifier_type, identifier_value"
+
+# `identifiers_now` holds the identifiers to resolve: whole components, with everything that is linked to them.
+_KNOWN = "first_received_at <= $1::timestamp and refused_reason is null and identifier_value is not null"
+
+_IDENTIFIERS = f"""
 create or replace temp table identifiers_now as
-select identifier_type, identifier_value, first_seen_at, last_seen_at
-from staging.stg_identifiers
-where first_received_at <= $1::timestamp and identifier_type is not null and identifier_value is not null
-    and refused_reason is null {scope}
+select {_IDENTIFIER}, first_seen_at, last_seen_at from staging.stg_identifiers where {_KNOWN}
+"""
+
+# Of what was not heard of since the last run, the table says the same as staging, and costs no search.
+_IDENTIFIERS_IN_SCOPE = f"""
+create or replace temp table identifiers_now as
+select {_IDENTIFIER}, first_seen_at, last_seen_at from heard_now
+union all
+select {_IDENTIFIER}, first_seen_at, last_seen_at from identifiers_before anti join heard_now using ({_IDENTIFIER})
 """
 
 # An alias may replace an anonymous id or a user_id, and the message does not say which: staging calls it an
@@ -69,31 +79,33 @@ semi join identifiers_now l on every.left_type = l.identifier_type and every.lef
 semi join identifiers_now r on every.right_type = r.identifier_type and every.right_value = r.identifier_value
 """
 
-_IN_SCOPE = "and ({0}_type, {0}_value) in (from scope_now)"
+_IN_SCOPE = f"and (left_type, left_value) in (select ({_IDENTIFIER}) from identifiers_now)"
 
-# What may be judged otherwise than at the last run ($2 load, $3 received, $4 as_of): identifiers and links that were
-# heard of since, decisions, links that had to wait, and those that are no identifiers any more.
+# What was heard of since the last run ($2 load, $3 received, $4 as_of).
+_HEARD = f"""
+create or replace temp table heard_now as
+select {_IDENTIFIER}, first_seen_at, last_seen_at
+from staging.stg_identifiers
+where {_KNOWN} and (last_load_id > $2 or last_received_at > $3::timestamp or first_received_at > $4::timestamp)
+"""
+
+# What may be judged otherwise: that, and the ends of links that were heard of, decided, or had to wait.
 _DIRTY = """
 create or replace temp table dirty_now as
-with heard as (
-    select identifier_type, identifier_value from staging.stg_identifiers
-    where (last_load_id > $2 or last_received_at > $3::timestamp or first_received_at > $4::timestamp)
-        and first_received_at <= $1::timestamp and refused_reason is null
-),
-linked as (
+with linked as (
     select left_type, left_value, right_type, right_value, rule from staging.stg_links
     where first_received_at <= $1::timestamp and (
         last_load_id > $2 or last_received_at > $3::timestamp or first_received_at > $4::timestamp
         or (rule = 'device' and first_seen_at + $5::interval > $4::timestamp)
         -- An alias of a value that has become a user_id.
-        or (rule = 'alias' and left_value in (select identifier_value from heard where identifier_type = 'user_id'))
+        or (rule = 'alias' and left_value in (select identifier_value from heard_now where identifier_type = 'user_id'))
     )
     union all
     select left_type, left_value, right_type, right_value, rule from identity.decisions
     where decided_at > $4::timestamp and decided_at <= $1::timestamp
 ),
 ends as (
-    from heard
+    select identifier_type, identifier_value from heard_now
     union all select left_type, left_value from linked
     union all select right_type, right_value from linked
     union all select 'user_id', left_value from linked where rule = 'alias'
@@ -101,21 +113,15 @@ ends as (
 select distinct identifier_type, identifier_value from ends
 """
 
-_BEFORE = """
+_BEFORE = f"""
 create or replace temp table identifiers_before as
-from identity.identifiers where component_id in (
-    select i.component_id
-    from identity.identifiers i
-    join dirty_now d on d.identifier_type = i.identifier_type and d.identifier_value = i.identifier_value
+select rowid as known_row, * from identity.identifiers where component_id in (
+    select component_id from identity.identifiers semi join dirty_now using ({_IDENTIFIER})
 )
 """
 
-_SCOPE = """
-create or replace temp table scope_now as
-select identifier_type, identifier_value from identifiers_before
-union
-from dirty_now
-"""
+
+_SIZES = "create or replace temp table {} as select person_id, count(*) as n from {} group by person_id"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +142,17 @@ class StitchReport:
     is_rebuilt: bool  # everything was judged, not only what is new
 
 
+class _State(NamedTuple):
+    """The one row of `identity.state`: how far staging had been read, and what there was."""
+
+    as_of: datetime
+    load_id: int | None
+    received_at: datetime | None
+    definition: str
+    person_count: int
+    largest: int
+
+
 def stitch(con: Connection, *, as_of: datetime, rules: Rules | None = None, is_full: bool = False) -> StitchReport:
     """Join linked identifiers into people, as of what had been received by `as_of`; write what changed.
 
@@ -154,26 +171,20 @@ def stitch(con: Connection, *, as_of: datetime, rules: Rules | None = None, is_f
     ensure_tables(con)
     moment = to_warehouse(as_of)
     definition = _definition(con, rules)
-    last = con.execute("select as_of, load_id, received_at, definition from identity.state").fetchone()
-    is_rebuilt = is_full or last is None or last[0] > moment or last[3] != definition
+    last = _last(con)
     report = None
-    if not is_rebuilt:
-        assert last is not None
-        con.execute(_DIRTY, [moment, last[1], last[2], last[0], rules.device_wait])
+    if not (is_full or last is None or last.as_of > moment or last.definition != definition):
+        mark = [moment, last.load_id, last.received_at, last.as_of]
+        con.execute(_HEARD, mark)
+        con.execute(_DIRTY, [*mark, rules.device_wait])
         con.execute(_BEFORE)
-        con.execute(_SCOPE)
-        report = _stitch(con, as_of, rules, is_rebuilt=False)
-        expected = scalar(
-            con,
-            "select count(*) from staging.stg_identifiers where first_received_at <= $1::timestamp"
-            " and refused_reason is null and identifier_type is not null and identifier_value is not null",
-            [moment],
-        )
-        is_rebuilt = expected != scalar(con, "select count(*) from identity.identifiers")
-    if is_rebuilt:
-        report = _stitch(con, as_of, rules, is_rebuilt=True)
-    assert report is not None
-    _remember(con, moment, definition, last)
+        report = _stitch(con, as_of, rules, last)
+        if report.identifier_count != scalar(
+            con, f"select count(*) from staging.stg_identifiers where {_KNOWN}", [moment]
+        ):
+            report = None  # some have gone
+    report = report or _stitch(con, as_of, rules, None)
+    _remember(con, report, definition, last)
     return report
 
 
@@ -182,50 +193,52 @@ def component(con: Connection, keys: Iterable[tuple[str, str]], *, as_of: dateti
     con.execute("create or replace temp table dirty_now (identifier_type varchar, identifier_value varchar)")
     con.executemany("insert into dirty_now values ($1, $2)", [list(key) for key in keys])
     con.execute(_BEFORE)
-    con.execute(_SCOPE)
     moment = to_warehouse(as_of)
-    con.execute(_IDENTIFIERS.format(scope=_IN_SCOPE.format("identifier")), [moment])
-    con.execute(_LINKS.format(scope=_IN_SCOPE.format("left")), [moment])
+    scope = "(select identifier_type, identifier_value from identifiers_before union from dirty_now)"
+    con.execute(f"{_IDENTIFIERS} and ({_IDENTIFIER}) in (select ({_IDENTIFIER}) from {scope})", [moment])
+    con.execute(_LINKS.format(scope=_IN_SCOPE), [moment])
     names = ("identifiers_now", "links_now")
     identifiers, links = (con.execute(f"from {name} order by all").to_arrow_table() for name in names)
     return identifiers, links
 
 
-def _stitch(con: Connection, as_of: datetime, rules: Rules, *, is_rebuilt: bool) -> StitchReport:
+def _stitch(con: Connection, as_of: datetime, rules: Rules, last: _State | None) -> StitchReport:
+    """Judge what `identifiers_before` and `heard_now` hold; everything, without a last state."""
     moment = to_warehouse(as_of)
-    in_scope = "" if is_rebuilt else _IN_SCOPE
-    con.execute(_IDENTIFIERS.format(scope=in_scope.format("identifier")), [moment])
-    con.execute(_LINKS.format(scope=in_scope.format("left")), [moment])
+    is_rebuilt = last is None
+    if is_rebuilt:
+        con.execute(
+            "create or replace temp table identifiers_before as select rowid as known_row, * from identity.identifiers"
+        )
+        con.execute(_IDENTIFIERS, [moment])
+    else:
+        con.execute(_IDENTIFIERS_IN_SCOPE)
+    con.execute(_LINKS.format(scope="" if is_rebuilt else _IN_SCOPE), [moment])
     identifiers = con.execute(
-        "select identifier_type, identifier_value, first_seen_at from identifiers_now"
+        f"""
+        select n.*, o.known_row, o.person_id as known_person_id, o.component_id as known_component_id, o.assigned_at,
+            o.first_seen_at = n.first_seen_at and o.last_seen_at = n.last_seen_at as is_as_seen
+        from identifiers_now n left join identifiers_before o using ({_IDENTIFIER})
+        """
     ).to_arrow_table()
     links = con.execute("from links_now").to_arrow_table()
     found = resolve(identifiers, links, rules=rules, as_of=as_of)
-    if is_rebuilt:
-        con.execute("create or replace temp table identifiers_before as from identity.identifiers")
-    con.execute("create or replace temp table people_before as select distinct person_id from identifiers_before")
-    written, removed = _write_identifiers(con, identifiers, found, moment)
-    merges, refused = _merges(found, links, moment), _refused(found, links, moment)
-    left_scope = "true" if is_rebuilt else in_scope.format("left").removeprefix("and ")
-    con.register("merges_found", merges)
-    merge_count, _ = replace_rows(con, "merges", "merges_found", key="merge_id", scope=left_scope, keeps="recorded_at")
-    refused_count = _write_refused(con, refused, moment, left_scope)
+    con.execute(_SIZES.format("people_before", "identifiers_before"))
+    written, removed = _write_identifiers(con, identifiers, found, moment, is_rebuilt=is_rebuilt)
+    con.execute(_SIZES.format("people_found", "identifiers_found"))
+    scope = "true" if is_rebuilt else _IN_SCOPE.removeprefix("and ")
+    con.register("merges_found", _merges(found, links, moment))
+    merge_count, _ = replace_rows(con, "merges", "merges_found", key="merge_id", scope=scope, keeps="recorded_at")
+    refused_count = _write_refused(con, _refused(found, links, moment), moment, scope)
     alias_count = _write_aliases(con, moment)
     con.unregister("merges_found")
-    people = con.execute(
-        "select count(*), max(n) from (select count(*) as n from identity.identifiers group by person_id)"
-    ).fetchone()
-    assert people is not None
-    new_people = scalar(
-        con,
-        "select count(distinct person_id) from identifiers_found where person_id not in (from people_before)",
-    )
+    person_count, largest, new_people = _count_people(con, last)
     return StitchReport(
         as_of=as_of,
-        person_count=people[0],
+        person_count=person_count,
         identifier_count=scalar(con, "select count(*) from identity.identifiers"),
         judged_count=links.num_rows,
-        largest=people[1] or 0,
+        largest=largest,
         new_person_count=new_people,
         merge_count=merge_count,
         refused_count=refused_count,
@@ -236,33 +249,66 @@ def _stitch(con: Connection, as_of: datetime, rules: Rules, *, is_rebuilt: bool)
     )
 
 
-def _write_identifiers(con: Connection, identifiers: pa.Table, found: Resolution, moment: datetime) -> tuple[int, int]:
-    resolved = pa.table(
-        {
-            "identifier_type": identifiers["identifier_type"],
-            "identifier_value": identifiers["identifier_value"],
-            "person_id": found.person_ids,
-            "component_id": found.component_ids,
-        }
+def _write_identifiers(
+    con: Connection, identifiers: pa.Table, found: Resolution, moment: datetime, *, is_rebuilt: bool
+) -> tuple[int, int]:
+    """Rows written, identifiers removed."""
+    resolved = identifiers.append_column("person_id", found.person_ids).append_column(
+        "component_id", found.component_ids
     )
     con.register("resolved_now", resolved)
     con.execute(
-        """
+        f"""
         create or replace temp table identifiers_found as
-        select n.identifier_type, n.identifier_value, r.person_id, n.first_seen_at, n.last_seen_at,
-            case when o.person_id = r.person_id then least(o.assigned_at, $1::timestamp) else $1::timestamp end
+        select {_IDENTIFIER}, person_id, first_seen_at, last_seen_at,
+            case when known_person_id = person_id then least(assigned_at, $1::timestamp) else $1::timestamp end
                 as assigned_at,
-            r.component_id
-        from identifiers_now n
-        join resolved_now r on r.identifier_type = n.identifier_type and r.identifier_value = n.identifier_value
-        left join identifiers_before o
-            on o.identifier_type = n.identifier_type and o.identifier_value = n.identifier_value
+            component_id, known_row, known_person_id,
+            not coalesce(is_as_seen and known_person_id = person_id and known_component_id = component_id, false)
+                as is_written
+        from resolved_now
         """,
         [moment],
     )
     con.unregister("resolved_now")
-    key = "identifier_type, identifier_value"
-    return replace_rows(con, "identifiers", "identifiers_found", key=key, before="identifiers_before", keeps="")
+    written = scalar(con, "select count(*) from identifiers_found where is_written")
+    removed = 0
+    if is_rebuilt:
+        gone = "select known_row from identifiers_before anti join identifiers_found using (known_row)"
+        removed = scalar(con, f"select count(*) from ({gone})")
+        if removed:
+            con.execute(f"delete from identity.identifiers where rowid in ({gone})")
+    if written:
+        con.execute(
+            "delete from identity.identifiers where rowid in"
+            " (select known_row from identifiers_found where is_written and known_row is not null)"
+        )
+        con.execute(
+            "insert into identity.identifiers by name"
+            " select * exclude (known_row, known_person_id, is_written) from identifiers_found where is_written"
+        )
+    return written, removed
+
+
+def _count_people(con: Connection, last: _State | None) -> tuple[int, int, int]:
+    """People, identifiers of the one with most, people with an id that is new; without counting all of them again."""
+    row = con.execute(
+        """
+        select (select count(*) from people_found), (select max(n) from people_found),
+            (select count(*) from people_found anti join people_before using (person_id)),
+            (select count(*) from people_before), (select max(n) from people_before)
+        """
+    ).fetchone()
+    assert row is not None
+    count, largest, new, count_before, largest_before = (value or 0 for value in row)
+    if last is None:
+        return count, largest, new
+    if largest < last.largest and largest_before < last.largest:
+        largest = last.largest
+    elif largest < last.largest:
+        # Whoever had most is among these, and has become smaller.
+        largest = scalar(con, "select max(n) from (select count(*) as n from identity.identifiers group by person_id)")
+    return last.person_count - count_before + count, largest, new
 
 
 def _merges(found: Resolution, links: pa.Table, moment: datetime) -> pa.Table:
@@ -331,20 +377,33 @@ def _write_aliases(con: Connection, moment: datetime) -> int:
         union
         select from_person_id from merges_found
         union
-        select alias_id from identity.aliases where person_id in (select person_id from people_before)
+        select alias_id from identity.aliases semi join people_before using (person_id)
         """
     )
+    # An id is made from an identifier in the component of the person that went, or that it led to.
     con.execute(
         """
         create or replace temp table aliases_found as
-        with own as (
+        with gone as (
+            from alias_candidates anti join (select person_id as alias_id from people_found) using (alias_id)
+        ),
+        whose as (
+            select component_id from identifiers_found where known_person_id in (
+                from gone union all select person_id from identity.aliases semi join gone using (alias_id)
+            )
+            union
+            select f.component_id
+            from identifiers_found f
+            semi join merges_found m on f.identifier_type = m.left_type and f.identifier_value = m.left_value
+        ),
+        own as (
             select 'p_' || left(sha256(identifier_type || chr(31) || identifier_value), 16) as alias_id, person_id
             from identifiers_found
+            semi join whose using (component_id)
         )
-        select distinct alias_id, person_id, $1::timestamp as known_at
+        select alias_id, person_id, $1::timestamp as known_at
         from own
-        semi join alias_candidates using (alias_id)
-        where alias_id <> person_id
+        semi join gone using (alias_id)
         """,
         [moment],
     )
@@ -371,18 +430,22 @@ def _definition(con: Connection, rules: Rules) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _remember(con: Connection, moment: datetime, definition: str, last: tuple[object, ...] | None) -> None:
-    """How far staging had been read."""
+def _last(con: Connection) -> _State | None:
+    row = con.execute(f"select {', '.join(_State._fields)} from identity.state").fetchone()
+    return None if row is None else _State(*row)
+
+
+def _remember(con: Connection, report: StitchReport, definition: str, last: _State | None) -> None:
     columns = {row[0] for row in con.execute("describe staging.stg_identifiers").fetchall()}
     mark = (None, None)
     if {"last_load_id", "last_received_at"} <= columns:
         row = con.execute("select max(last_load_id), max(last_received_at) from staging.stg_identifiers").fetchone()
         assert row is not None
         mark = row
-    now = (moment, *mark, definition)
+    now = _State(to_warehouse(report.as_of), *mark, definition, report.person_count, report.largest)
     if now != last:
         con.execute("delete from identity.state")
-        con.execute("insert into identity.state values ($1, $2, $3, $4)", list(now))
+        con.execute("insert into identity.state values ($1, $2, $3, $4, $5, $6)", list(now))
 
 
 def _constant(moment: datetime, count: int) -> pa.Array:

@@ -15,7 +15,8 @@ TABLES = {
     "left_value varchar, right_type varchar, right_value varchar, rule varchar, person_id varchar, note varchar",
     "probable_links": "left_type varchar, left_value varchar, right_type varchar, right_value varchar, "
     "left_person_id varchar, right_person_id varchar, kind varchar, score double, precision double, as_of timestamp",
-    "state": "as_of timestamp, load_id bigint, received_at timestamp, definition varchar",
+    "state": "as_of timestamp, load_id bigint, received_at timestamp, definition varchar, person_count bigint, "
+    "largest bigint",
 }
 
 #: What nobody could make again from the events.
@@ -47,7 +48,7 @@ def scalar(con: Connection, query: str, parameters: list[object] | None = None) 
 
 
 def replace_rows(
-    con: Connection, table: str, rows: str, *, key: str, keeps: str, scope: str = "true", before: str | None = None
+    con: Connection, table: str, rows: str, *, key: str, keeps: str, scope: str = "true"
 ) -> tuple[int, int]:
     """Make the rows of `scope` be those of the relation `rows`, writing only what differs.
 
@@ -57,7 +58,6 @@ def replace_rows(
         key: columns that tell its rows apart, never null.
         keeps: a column that does not count as a difference: when a row was written.
         scope: condition on the table.
-        before: name of a relation with the rows of the scope; None: looked for in the table.
 
     Returns:
         Rows written, rows removed for good.
@@ -66,9 +66,7 @@ def replace_rows(
         return 0, 0
     columns = [part.split()[0] for part in TABLES[table].split(", ")]
     told = ", ".join(name for name in columns if name != keeps)
-    con.execute(
-        f"create or replace temp table kept_now as select {told} from {before or f'identity.{table} where {scope}'}"
-    )
+    con.execute(f"create or replace temp table kept_now as select {told} from identity.{table} where {scope}")
     con.execute(f"create or replace temp table news_now as select {told} from {rows} except from kept_now")
     con.execute(f"create or replace temp table stale_now as from kept_now except select {told} from {rows}")
     written = scalar(con, "select count(*) from news_now")

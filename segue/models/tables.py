@@ -49,7 +49,10 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "left_type": _V, "left_value": _V, "right_type": _V, "right_value": _V, "left_person_id": _V,
         "right_person_id": _V, "kind": _V, "score": "double", "precision": "double", "as_of": _T,
     },
-    "identity.state": {"as_of": _T, "load_id": "bigint", "received_at": _T, "definition": _V},
+    "identity.state": {
+        "as_of": _T, "load_id": "bigint", "received_at": _T, "definition": _V, "person_count": "bigint",
+        "largest": "bigint",
+    },
     "segments.evaluations": {
         "segment": _V, "as_of": _T, "member_count": "bigint", "active_count": "bigint",
         "definition_hash": _V, "exclusive_group": _V, "is_held": "boolean", "recorded_at": _T,

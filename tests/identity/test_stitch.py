@@ -1,5 +1,7 @@
 """The tables: only differences are written, a rerun writes nothing, the past can be had again."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,6 +39,10 @@ def state(con: Connection) -> list[list[tuple]]:
 
 def ids(con: Connection) -> dict[str, str]:
     return dict(con.execute("select identifier_value, person_id from identity.identifiers").fetchall())
+
+
+def ids_of_all(con: Connection) -> list[str]:
+    return [person for (person,) in con.execute("select person_id from identity.identifiers").fetchall()]
 
 
 def test_the_report_counts_what_is_there_and_what_is_new(con: Connection) -> None:
@@ -167,7 +173,10 @@ def test_each_day_in_turn_or_all_at_once_give_the_same_people_and_merges(
     for minutes in ([*sorted(days), 20], [20]):
         con = empty_lake()
         for number, minute in enumerate(minutes):
-            assert run(con, messages, minute).is_rebuilt == (number == 0)
+            report = run(con, messages, minute)
+            assert report.is_rebuilt == (number == 0)
+            people = Counter(ids_of_all(con))
+            assert (report.person_count, report.largest) == (len(people), max(people.values(), default=0))
         tables = ("identifiers", "merges", "refused")
         times = (
             "first_seen_at",
