@@ -18,7 +18,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from segue.errors import DefinitionError
-from segue.events.yaml_file import Section, read_yaml
+from segue.yaml_file import Section, read_yaml
 
 _CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 #: A daily detection that is half a day late is dead.
