@@ -25,7 +25,7 @@ import psutil
 
 from benchmarks._report import report
 from segue.clock import system_time
-from segue.collector import READ, create_key
+from segue.keys import READ, create_key
 from segue.settings import Settings
 from segue.valkey import connect, running
 from tests.collector.conftest import start_collector

@@ -10,7 +10,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from segue.collector.app import Collector
-from segue.collector.keys import KeyRing
+from segue.keys import KeyRing
 from segue.listen import address, answer, listen
 from segue.log import open_log
 from segue.settings import Settings

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from segue.clock import system_time
-from segue.collector import create_key
+from segue.keys import create_key
 from segue.log import open_log
 from segue.log.stream import StreamLog
 from segue.settings import Settings, child_environment

@@ -17,8 +17,8 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from segue.clock import system_time
-from segue.collector import create_key
 from segue.events import Judge
+from segue.keys import create_key
 from segue.valkey import running
 from tests.collector.conftest import Installation, start_collector, stop
 

@@ -20,8 +20,8 @@ import pytest
 from orchestration.processes import guarding
 from orchestration.services import Service, Supervisor, free_port, is_owned, owning, read_state
 from segue.clock import system_time
-from segue.collector import create_key
 from segue.errors import SegueError
+from segue.keys import create_key
 from segue.settings import PROJECT_ROOT, Settings
 
 Told = list[tuple[str, str, str]]

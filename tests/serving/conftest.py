@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from segue.clock import system_time
-from segue.collector import READ, create_key
+from segue.keys import READ, create_key
 from segue.settings import Settings, child_environment
 from segue.store import PersonState, Store, Transition, Update, open_store
 from segue.valkey import connect, running
