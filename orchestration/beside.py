@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 
 from orchestration.processes import running
-from orchestration.services import State, is_owned, read_state
+from orchestration.supervisor import State, is_owned, read_state
 from segue.clock import system_time
 from segue.errors import SegueError
 from segue.keys import READ, WRITE, Kind, create_key, list_keys, revoke_key
