@@ -7,9 +7,8 @@ from segue.alerts.slack_bot import Posted
 from segue.clock import from_warehouse, to_warehouse
 from segue.errors import BadInputError
 from segue.quality import data_incidents
-from segue.warehouse import Connection, has_table
+from segue.warehouse import Connection, has_table, insert_rows
 from segue.watch import Anomaly, incidents
-from segue.watch.tables import insert_rows
 
 _TABLES = {
     "threads": ("incident_id varchar", "channel varchar", "channel_id varchar", "ts varchar", "posted_at timestamp"),

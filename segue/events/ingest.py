@@ -18,9 +18,9 @@ from segue.events.landing import EventFile, Identity, files_at, files_in, known_
 from segue.events.lines import CHUNK_BYTES, Chunk, LineReader
 from segue.events.loader import Loader, Look, Origin, Tally
 from segue.events.streams import Stream, open_stream
-from segue.events.tables import ensure_tables, scalar
+from segue.events.tables import ensure_tables
 from segue.settings import Settings
-from segue.warehouse import Connection, Warehouse
+from segue.warehouse import Connection, Warehouse, scalar
 
 #: Clocks differ; a message may be this much ahead.
 _TOLERANCE = timedelta(days=1)

@@ -14,8 +14,8 @@ from segue.events.contracts import Contract, load_contracts
 from segue.events.explain import REASONS
 from segue.events.lines import Chunk
 from segue.events.loader import Loader, Origin, Refused, Tally
-from segue.events.tables import REPLAY, ensure_tables, has_tables, scalar
-from segue.warehouse import Connection, Warehouse
+from segue.events.tables import REPLAY, ensure_tables, has_tables
+from segue.warehouse import Connection, Warehouse, scalar
 
 #: Of these only a piece was kept, so there is nothing to put back.
 _NOT_WHOLE = ("truncated_file", "line_too_long", "bad_encoding")

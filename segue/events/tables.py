@@ -1,9 +1,8 @@
 """The raw tables, and the proof that nothing was dropped."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from segue.warehouse import Connection, has_table
+from segue.warehouse import Connection, has_table, scalar
 
 #: What stands in `raw.loads.file` for a load that put quarantined messages back.
 REPLAY = "quarantine replay"
@@ -38,13 +37,6 @@ def ensure_tables(con: Connection) -> None:
     """Create the schema `raw` and its tables where they are missing."""
     for statement in _DDL:
         con.execute(statement)
-
-
-def scalar(con: Connection, query: str, parameters: list[Any] | None = None) -> Any:
-    """The only value of the only row."""
-    row = con.execute(query, parameters or []).fetchone()
-    assert row is not None
-    return row[0]
 
 
 def has_tables(con: Connection) -> bool:

@@ -7,9 +7,8 @@ from datetime import date, datetime
 from typing import Literal
 
 from segue.clock import to_warehouse
-from segue.warehouse import Connection, has_table
+from segue.warehouse import Connection, has_table, insert_rows
 from segue.watch import clean
-from segue.watch.tables import insert_rows
 
 Weight = Literal["note", "warning", "error"]
 

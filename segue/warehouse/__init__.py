@@ -9,5 +9,17 @@ from segue.warehouse.arrow_slot import ArrowSlot
 from segue.warehouse.connect import Connection, Warehouse, has_table
 from segue.warehouse.lock import WriterLock
 from segue.warehouse.maintenance import MaintenanceReport, maintain
+from segue.warehouse.rows import as_view, insert_rows, scalar
 
-__all__ = ["ArrowSlot", "Connection", "MaintenanceReport", "Warehouse", "WriterLock", "has_table", "maintain"]
+__all__ = [
+    "ArrowSlot",
+    "Connection",
+    "MaintenanceReport",
+    "Warehouse",
+    "WriterLock",
+    "as_view",
+    "has_table",
+    "insert_rows",
+    "maintain",
+    "scalar",
+]

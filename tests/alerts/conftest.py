@@ -18,9 +18,8 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult
 
 from segue.settings import Settings
-from segue.warehouse import Warehouse
+from segue.warehouse import Warehouse, insert_rows
 from segue.watch import Anomaly, ensure_tables
-from segue.watch.tables import insert_rows
 from tests.alerts.slack_web_api import slack_api  # noqa: F401 — a fixture
 
 HOSTILE = [
