@@ -19,7 +19,8 @@ from segue.clock import system_time
 from segue.events import Judge
 from segue.keys import create_key
 from segue.valkey import running
-from tests.collector.conftest import Installation, start_collector, stop
+from tests.collector.conftest import Installation, start_collector
+from tests.processes import stop
 
 CLIENTS = Path(__file__).parent / "clients"
 
