@@ -109,9 +109,7 @@ class KeyRing:
         except FileNotFoundError:
             seen = None
         if seen != self._seen:
-            self._sources = {
-                one.hash: one.source for one in read_records(self._path, Key) if one.revoked_at is None
-            }
+            self._sources = {one.hash: one.source for one in read_records(self._path, Key) if one.revoked_at is None}
             self._seen = seen
 
 

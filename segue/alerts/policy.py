@@ -42,6 +42,7 @@ class Hours:
     zone: ZoneInfo
 
     def contains(self, moment: datetime) -> bool:
+        """Whether the moment (aware) lies in these hours, in their own time zone."""
         now = moment.astimezone(self.zone).time()
         if self.start <= self.end:
             return self.start <= now < self.end

@@ -31,9 +31,11 @@ class Mute:
     reason: str
 
     def covers(self, anomaly: Anomaly, as_of: datetime) -> bool:
+        """Whether nobody is told of this anomaly at that time."""
         return self.until > as_of and self.kpi in ("", anomaly.kpi) and self.slice in ("", anomaly.slice)
 
     def covers_everything(self, as_of: datetime) -> bool:
+        """Whether nobody is told of anything at that time."""
         return self.until > as_of and not self.kpi and not self.slice
 
 

@@ -47,6 +47,7 @@ class Contract:
 
     @property
     def name(self) -> str:
+        """What it is found by: the name of the event; its type where there is none."""
         return self.event or self.type
 
     @property

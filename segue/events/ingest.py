@@ -51,6 +51,7 @@ class IngestReport:
 
     @property
     def quarantined_count(self) -> int:
+        """Messages that went into quarantine, for whatever reason."""
         return sum(self.quarantined.values())
 
 

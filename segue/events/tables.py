@@ -57,6 +57,7 @@ class Accounting:
 
     @property
     def holds(self) -> bool:
+        """Whether the books balance."""
         return not self.problems
 
 

@@ -46,6 +46,7 @@ class Finding:
 
     @property
     def finding_id(self) -> str:
+        """The same for the same check, subject and first day, however long it lasts."""
         text = "\x1f".join((self.check, self.subject, self.first_date.isoformat()))
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 

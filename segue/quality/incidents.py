@@ -54,6 +54,7 @@ class DataIncident:
 
     @property
     def lead(self) -> Finding:
+        """The finding that speaks for all."""
         return self.findings[0]
 
     @property
