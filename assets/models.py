@@ -10,7 +10,7 @@ import dagster as dg
 import duckdb
 from dagster_dbt import dbt_assets
 
-from orchestration import dbt, present
+from orchestration import builds, dbt, present
 from orchestration.automation import DAYS, WRITER
 from orchestration.follow_up import ALONE
 from orchestration.keys import DAILY, EVALUATIONS, FUNNEL, RETENTION, SEGMENTS_STEP, TOUCHED
@@ -77,12 +77,12 @@ def kpis(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, 
     """One row per KPI, slice and day: the days asked for, and those that late events or merges have changed."""
     # A run can cover many days: `partition_key` would raise.
     days = context.partition_time_window
-    first = min(days.start, dbt.changed_since(context.instance, DAILY, [TOUCHED, EVALUATIONS]) or _BEGINNING)
+    first = min(days.start, builds.changed_since(context.instance, DAILY, [TOUCHED, EVALUATIONS]) or _BEGINNING)
     earlier = _days_with_sessions(warehouse, first, days.start)
     for event in _build(context, warehouse, clock, window=(first, days.end), more=_heat_maps):
         if isinstance(event, dg.Output):
             key = context.assets_def.keys_by_output_name[event.output_name]
-            dbt.note_days(context, key, earlier, {dbt.AS_OF_METADATA: clock.as_of(context).isoformat()})
+            builds.note_days(context, key, earlier, {builds.AS_OF_METADATA: clock.as_of(context).isoformat()})
         yield event
 
 
@@ -93,7 +93,7 @@ def _build(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock
         project=PROJECT,
         warehouse=warehouse.core(),
         as_of=as_of,
-        full_refresh=dbt.is_before_last_build(context, as_of),
+        full_refresh=builds.is_before_last_build(context, as_of),
         **options,
     )
 
@@ -115,7 +115,7 @@ def _changed_since(con: Connection, key: dg.AssetKey) -> Mapping[str, Any]:
         return {}
     row = con.execute("select min(rebuild_from) from intermediate.int_touched_people").fetchone()
     moment = from_warehouse(row[0]) if row and row[0] is not None else None
-    return {dbt.CHANGED_SINCE: moment.isoformat() if moment else dbt.NEVER}
+    return {builds.CHANGED_SINCE: moment.isoformat() if moment else builds.NEVER}
 
 
 def _heat_maps(con: Connection, key: dg.AssetKey) -> Mapping[str, Any]:

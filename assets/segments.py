@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from orchestration import dbt, present
+from orchestration import builds, dbt, present
 from orchestration.automation import DAYS, REFRESH_TODAY, REFRESH_WITH_WHAT_IS_THERE, WRITER
 from orchestration.keys import EVALUATIONS, MEMBERSHIPS, TRANSITIONS
 from orchestration.project import PROJECT
@@ -126,8 +126,8 @@ def evaluations(
         reports += core.backfill(warehouse.core(), PROJECT, days, segments=names)
     # A KPI of a segment has a figure on the days on which the segment was evaluated.
     first = min([*complete, *filled], default=None)
-    changed = {dbt.CHANGED_SINCE: f"{first}T00:00:00+00:00" if first else dbt.NEVER}
-    dbt.note_days(context, EVALUATIONS, sorted(filled), changed)
+    changed = {builds.CHANGED_SINCE: f"{first}T00:00:00+00:00" if first else builds.NEVER}
+    builds.note_days(context, EVALUATIONS, sorted(filled), changed)
     with warehouse.read() as con:
         count = _count(con, "evaluations")
     return dg.MaterializeResult(
@@ -148,7 +148,7 @@ def what_is_new(instance: dg.DagsterInstance, *, fallback: datetime) -> tuple[da
     After one segment was edited, only that one is of the new time; after one could not be built, only that one is of
     an old time. What is not new stays as it was recorded.
     """
-    built = {key.path[-1]: dbt.last_build(instance, key) for key in _SEGMENTS}
+    built = {key.path[-1]: builds.last_build(instance, key) for key in _SEGMENTS}
     known = [build for build in built.values() if build is not None]
     if not known:
         return fallback, {}

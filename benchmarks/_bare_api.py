@@ -6,7 +6,7 @@ Run with SEGUE_HOME set; prints its port.
 import socket
 from typing import Any
 
-from segue.serving.server import run_app
+from segue.listen import answer
 from segue.settings import load_settings
 from segue.valkey import connect_async
 
@@ -34,7 +34,7 @@ def main() -> None:
 
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     print(listener.getsockname()[1], flush=True)
-    run_app(app, listener)
+    answer(app, listener)
 
 
 if __name__ == "__main__":

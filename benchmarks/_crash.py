@@ -19,7 +19,8 @@ import psutil
 import redis
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from orchestration.services import State, free_port, read_state
+from orchestration.services import free_port
+from orchestration.supervisor import State, read_state
 from segue.settings import PROJECT_ROOT, Settings, child_environment
 from segue.store import keys
 from segue.valkey import connect

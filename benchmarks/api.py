@@ -23,7 +23,7 @@ import uvloop
 from benchmarks._bare_api import KEY
 from benchmarks._report import report
 from segue.clock import system_time
-from segue.collector import READ, create_key
+from segue.keys import READ, create_key
 from segue.settings import Settings, child_environment
 from segue.store import PersonState, Update, open_store
 from segue.valkey import connect, running

@@ -27,8 +27,8 @@ import psutil
 
 from benchmarks._report import report
 from segue.clock import system_time
-from segue.collector import create_key
 from segue.collector.messages import read_request, stamp
+from segue.keys import create_key
 from segue.settings import Settings, child_environment
 from segue.valkey import connect, running, socket_path
 

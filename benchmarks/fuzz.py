@@ -25,12 +25,11 @@ import psutil
 
 from benchmarks._report import report
 from segue.clock import system_time
-from segue.collector import READ, create_key
+from segue.keys import READ, create_key
 from segue.settings import Settings
 from segue.valkey import connect, running
-from tests.collector.conftest import start_collector
 from tests.collector.test_fuzz import PATHS, odd_body, odd_headers
-from tests.serving.conftest import start_api
+from tests.processes import start
 
 GROWTH_BYTES = 40_000_000
 ODD = (
@@ -128,11 +127,11 @@ def main() -> None:
         post = b"POST /v1/batch HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
         get = b"GET /v1/people/ada/segments HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n\r\n" % token.encode()
         faults, grown = 0, 0
-        for name, start, ask, request in (
-            ("collector", start_collector, ask_collector(key), post),
-            ("api", start_api, ask_api(token), get),
+        for name, says, ask, request in (
+            ("collector", "collector", ask_collector(key), post),
+            ("api", "API", ask_api(token), get),
         ):
-            process, url = start(settings)
+            process, url = start(settings, name, says=says)
             try:
                 found, more = run(name, process, url, ask, request, count)
             finally:

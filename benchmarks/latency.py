@@ -30,7 +30,7 @@ from datetime import UTC, datetime, timedelta
 from benchmarks._home import RealTime, home, real_time
 from benchmarks._report import report
 from segue.clock import system_time
-from segue.collector import READ, create_key
+from segue.keys import READ, create_key
 from segue.log import open_log
 from segue.settings import Settings
 

@@ -29,9 +29,9 @@ from benchmarks._crash import VICTIMS, Clients, Processes, Receiver, Sent, kill_
 from benchmarks._report import report
 from benchmarks._truth import evaluator, members_at
 from segue.clock import parse_as_of, system_time
-from segue.collector import create_key
 from segue.errors import SegueError
 from segue.events import accounting, ingest
+from segue.keys import create_key
 from segue.log import open_log
 from segue.models import Project, prepare
 from segue.serving import Endpoint, add_endpoint

@@ -22,7 +22,7 @@ from benchmarks._home import home, real_time
 from benchmarks._report import report
 from benchmarks.latency import Connection, arrival_seconds, basic
 from segue.clock import system_time
-from segue.collector import READ, create_key
+from segue.keys import READ, create_key
 from segue.realtime.service import LEASE_SECONDS
 from segue.settings import Settings
 from segue.warehouse import Warehouse

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from rich.console import Console
 
 from orchestration.processes import running
-from orchestration.services import State, is_owned, read_state
+from orchestration.supervisor import State, is_owned, read_state
 from segue.clock import system_time
-from segue.collector import READ, WRITE, Kind, create_key, list_keys, revoke_key
 from segue.errors import SegueError
+from segue.keys import READ, WRITE, Kind, create_key, list_keys, revoke_key
 from segue.settings import PROJECT_ROOT, Settings, child_environment
 
 #: The source that the first write key is made for, and the reader of the first token.

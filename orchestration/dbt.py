@@ -6,9 +6,8 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +18,14 @@ from dagster_dbt.core.dbt_cli_invocation import DbtCliInvocation
 from packaging.version import Version
 
 from orchestration import automation
-from orchestration.automation import DAYS
-from orchestration.lineage import trace
-from segue.clock import parse_as_of
+from orchestration.builds import AS_OF_METADATA
+from orchestration.lineage import ColumnLineage
 from segue.models import Model, Project, dbt_environment
 from segue.settings import Settings
 from segue.warehouse import Connection, Warehouse
 
 #: Folders of the dbt project whose models are rebuilt day by day.
 PARTITIONED = frozenset({"kpis"})
-
-#: Says as of when a model was built.
-AS_OF_METADATA = "segue/as_of"
-
-#: Says from which moment on a build changed the past; KPIs of the days since then are stale.
-CHANGED_SINCE = "segue/changed_since"
-NEVER = "never"
-
-#: After more builds than this without a build of the KPIs, all days are built.
-_BUILDS_LOOKED_AT = 200
 
 #: Finished dbt runs whose artefacts are kept.
 _KEPT_RUNS = 20
@@ -167,7 +155,7 @@ def build(
         adapter=None,
         cli_version=Version("1.11"),
     )
-    columns = _Columns(project, settings.dbt_home / "lineage")
+    columns = ColumnLineage(project, settings.dbt_home / "lineage")
     con = warehouse.connect(as_of=as_of)
     try:
         for event in invocation.stream():
@@ -207,50 +195,6 @@ def _explain(invocation: DbtCliInvocation, target: Path) -> None:
         )
 
 
-class _Columns:
-    """Columns and their lineage, traced from upstream to downstream as far as a model needs it."""
-
-    def __init__(self, project: Project, cache: Path) -> None:
-        self._project = project
-        self._cache = cache
-        self._known: dict[str, Sequence[str]] = {
-            name: list(columns) for name, columns in project.source_columns.items()
-        }
-        self._by_relation = {model.relation: model for model in project.models}
-        self._traced: dict[str, Mapping[str, Any]] = {}
-
-    def metadata(self, key: dg.AssetKey) -> Mapping[str, Any]:
-        relation = ".".join(key.path)
-        self._trace(relation)
-        return self._traced.get(relation, {})
-
-    def _trace(self, relation: str) -> Sequence[str]:
-        if relation in self._known:
-            return self._known[relation]
-        self._known[relation] = []
-        model = self._by_relation.get(relation)
-        if model is None:
-            return []
-        upstream = [self._project.by_name[name].relation for name in model.depends_on] + list(model.sources)
-        parents = {name: self._trace(name) for name in upstream}
-        found = trace(model.compiled_sql, parents, cache=self._cache)
-        if found is None:
-            return []
-        self._known[relation] = found.names
-        lineage = dg.TableColumnLineage(
-            {
-                column: [
-                    dg.TableColumnDep(asset_key=dg.AssetKey(source.split(".")), column_name=name)
-                    for source, name in sources
-                    if source in parents
-                ]
-                for column, sources in found.parents.items()
-            }
-        )
-        self._traced[relation] = {"dagster/column_lineage": lineage}
-        return found.names
-
-
 def _table_metadata(con: Connection, key: dg.AssetKey) -> Mapping[str, Any]:
     """Rows and typed columns of a relation as it now is."""
     name = ".".join('"' + part.replace('"', '""') + '"' for part in key.path)
@@ -280,59 +224,3 @@ def _dbt_program() -> str:
     """dbt of this environment, also when its `bin` is not on the path."""
     beside = Path(sys.executable).with_name("dbt")
     return str(beside) if beside.exists() else "dbt"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Build:
-    """The last time that a model was built."""
-
-    as_of: datetime
-    at: float  # seconds of the epoch
-
-
-def last_build(instance: dg.DagsterInstance, key: dg.AssetKey) -> Build | None:
-    """When a model was last built, and as of when; None when Dagster never built it."""
-    entry = instance.get_latest_materialization_event(key)
-    if entry is None or entry.asset_materialization is None:
-        return None
-    noted = entry.asset_materialization.metadata.get(AS_OF_METADATA)
-    return Build(as_of=parse_as_of(str(noted.value)), at=entry.timestamp) if noted is not None else None
-
-
-def is_before_last_build(context: dg.AssetExecutionContext, as_of: datetime) -> bool:
-    """Whether any selected model holds a later state than `as_of`, so that incremental models must start over."""
-    builds = (last_build(context.instance, key) for key in context.selected_asset_keys)
-    return any(build is not None and build.as_of > as_of for build in builds)
-
-
-def note_days(
-    context: dg.AssetExecutionContext, key: dg.AssetKey, days: Iterable[date], metadata: Mapping[str, Any]
-) -> None:
-    """Mark days as materialised that were filled in beyond the partitions of the run; each day once."""
-    known = context.instance.get_materialized_partitions(key)
-    for day in days:
-        if day.isoformat() not in known and DAYS.has_partition_key(day.isoformat()):
-            context.log_event(dg.AssetMaterialization(asset_key=key, partition=day.isoformat(), metadata=metadata))
-
-
-def changed_since(instance: dg.DagsterInstance, kpi: dg.AssetKey, upstream: Iterable[dg.AssetKey]) -> datetime | None:
-    """The earliest midnight from which builds of `upstream` after the last build of a KPI have changed the past.
-
-    None when it is unknown: all days must be built.
-    """
-    last = instance.fetch_materializations(kpi, limit=1).records
-    if not last:
-        return None
-    moments = [last[0].event_log_entry.timestamp]
-    for key in upstream:
-        later = dg.AssetRecordsFilter(asset_key=key, after_storage_id=last[0].storage_id)
-        records = instance.fetch_materializations(later, limit=_BUILDS_LOOKED_AT).records
-        if len(records) == _BUILDS_LOOKED_AT:
-            return None
-        for record in records:
-            noted = record.asset_materialization.metadata.get(CHANGED_SINCE) if record.asset_materialization else None
-            if noted is None:
-                return None
-            if noted.value != NEVER:
-                moments.append(datetime.fromisoformat(str(noted.value)).timestamp())
-    return datetime.fromtimestamp(min(moments), UTC).replace(hour=0, minute=0, second=0, microsecond=0)

@@ -19,6 +19,7 @@ from orchestration.processes import end_with_parent, stop_on_signals
 from orchestration.turns import turn
 from orchestration.up import announce, dashboard_of, serving, wait
 from segue import watch
+from segue.cli.console import print_error
 from segue.clock import system_time
 from segue.errors import SegueError
 from segue.events import accounting
@@ -71,8 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
                 announce(url, beside)
                 wait(program, beside)
     except SegueError as error:
-        err.print("[bold red]error[/]", end=" ")
-        err.print(str(error), markup=False, highlight=False)
+        print_error(error)
         return 1
     except KeyboardInterrupt:
         err.print("stopped")

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from orchestration.follow_up import held_up
 from orchestration.processes import end_with_parent, stop_on_signals
+from segue.cli.console import print_error
 from segue.clock import parse_as_of, system_time
 from segue.errors import SegueError
 from segue.settings import Settings, load_settings
@@ -44,8 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         as_of = parse_as_of(options.as_of) if options.as_of else system_time()
         outcome = refresh(load_settings(), as_of=as_of)
     except SegueError as error:
-        err.print("[bold red]error[/]", end=" ")
-        err.print(str(error), markup=False, highlight=False)
+        print_error(error)
         return 1
     except KeyboardInterrupt:
         err.print("stopped")

@@ -16,6 +16,7 @@ from rich.console import Console
 from orchestration.beside import Realtime, realtime
 from orchestration.beside import announce as announce_realtime
 from orchestration.processes import end_with_parent, running, stop_on_signals
+from segue.cli.console import print_error
 from segue.errors import SegueError
 from segue.settings import PROJECT_ROOT, Settings, load_settings
 
@@ -46,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
             announce(url, beside)
             wait(program, beside)
     except SegueError as error:
-        err.print(f"[bold red]error[/] {error}", highlight=False)
+        print_error(error)
         return 1
     except KeyboardInterrupt:
         err.print("stopped")

@@ -1,7 +1,11 @@
-"""What every process that answers HTTP does alike: open its socket, answer, and end as asked."""
+"""What every process that answers HTTP does alike: open its socket, answer, say little of rubbish, and end as asked."""
 
+import logging
 import signal
 import socket
+import time
+from collections.abc import Callable
+from typing import Any
 
 import uvicorn
 
@@ -9,6 +13,17 @@ from segue.errors import BadSettingError
 
 #: Connections that wait until they are taken. Whoever reads the address of a process may connect at once.
 BACKLOG = 1024
+
+#: Connections that may be open.
+_CONNECTIONS = 8_192
+#: A connection that nobody uses is closed.
+_IDLE_SECONDS = 30
+_STOP_SECONDS = 3
+
+#: Loggers on which a request can put a line. uvicorn warns of each request that is none, asyncio of each lost client.
+_LOGGERS = ("uvicorn.error", "asyncio", "segue.collector.app")
+_LINE_SECONDS = 60.0
+_LINES = 1_000
 
 
 def listen(host: str, port: int, *, who: str, setting: str) -> socket.socket:
@@ -40,9 +55,58 @@ def address(host: str, listener: socket.socket) -> str:
     return f"http://{host}:{listener.getsockname()[1]}"
 
 
-def answer(config: uvicorn.Config, listener: socket.socket) -> None:
-    """Answer until SIGTERM or Ctrl-C."""
+def answer(app: Any, listener: socket.socket, **options: Any) -> None:
+    """Serve an ASGI application on an open socket until SIGTERM or Ctrl-C.
+
+    Args:
+        options: of `uvicorn.Config`, where a process differs from the others.
+    """
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(BoundedLog())
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn ends on these, and passes them on when it is done: to end as asked is no failure.
         signal.signal(number, lambda *_: None)
-    uvicorn.Server(config).run(sockets=[listener])
+    alike: dict[str, Any] = {
+        "http": "httptools",
+        "ws": "none",
+        "loop": "uvloop",
+        "interface": "asgi3",
+        "log_config": None,
+        "access_log": False,
+        "proxy_headers": False,
+        "server_header": False,
+        "backlog": BACKLOG,
+        "limit_concurrency": _CONNECTIONS,
+        "timeout_keep_alive": _IDLE_SECONDS,
+        "timeout_graceful_shutdown": _STOP_SECONDS,
+    }
+    uvicorn.Server(uvicorn.Config(app, **(alike | options))).run(sockets=[listener])
+
+
+class BoundedLog(logging.Filter):
+    """Lets one kind of line through once a minute, and says then how many were left out.
+
+    Whoever sends rubbish must not fill a disk, or a pipe that nobody reads.
+
+    Args:
+        now: seconds of a clock that never steps back.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._now = now
+        self._said: dict[str, tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is written."""
+        now, text = self._now(), str(record.msg)
+        at, left_out = self._said.get(text, (now - _LINE_SECONDS, 0))
+        if now - at < _LINE_SECONDS:
+            self._said[text] = (at, left_out + 1)
+            return False
+        if len(self._said) >= _LINES:
+            self._said.clear()
+        self._said[text] = (now, 0)
+        if left_out:
+            record.msg = f"{text} (and {left_out} times before)"
+        return True

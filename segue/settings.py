@@ -134,6 +134,7 @@ class Settings(BaseSettings):
 
     @property
     def catalog_is_sqlite(self) -> bool:
+        """Whether the catalog is the file under the home, and no server."""
         return self.catalog_uri.startswith("sqlite:")
 
     @cached_property

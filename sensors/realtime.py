@@ -7,7 +7,7 @@ import dagster as dg
 
 from orchestration.keys import LOG, SERVED, WEBHOOKS
 from orchestration.resources import Warehouse
-from orchestration.services import is_owned
+from orchestration.supervisor import is_owned
 from segue import alerts
 from segue.clock import system_time
 from segue.settings import load_settings

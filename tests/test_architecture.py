@@ -1,16 +1,43 @@
-"""The picture of the house in docs/architecture.md shows the rooms that there are, on the floors that lint holds."""
+"""The picture of the house in docs/architecture.md shows the rooms and arrows that there are, on the floors of lint."""
 
+import ast
 import tomllib
 from itertools import chain, takewhile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+#: Every room calls them, so they are not drawn.
+EVERYBODYS = {"errors", "settings", "clock"}
+
+
+def block(first: str) -> list[str]:
+    """The lines of the block that begins so."""
+    lines = (ROOT / "docs" / "architecture.md").read_text().splitlines()
+    start = next(at for at, line in enumerate(lines) if line.startswith(first))
+    return list(takewhile(lambda line: line != "```", lines[start:]))
 
 
 def drawn() -> list[str]:
-    lines = (ROOT / "docs" / "architecture.md").read_text().splitlines()
-    start = next(at for at, line in enumerate(lines) if line.startswith("cli "))
-    return [line.split()[0] for line in takewhile(lambda line: line != "```", lines[start:])]
+    return [line.split()[0] for line in block("cli            the")]
+
+
+def arrows() -> list[str]:
+    """Who calls whom by the imports, in the order of the picture."""
+    order, calls = drawn(), dict[str, set[str]]()
+    for path in (ROOT / "segue").rglob("*.py"):
+        room = path.relative_to(ROOT / "segue").parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                inside = node.module == "segue"
+                modules = [f"segue.{alias.name}" for alias in node.names] if inside else [node.module]
+            called = {module.split(".")[1] for module in modules if module.startswith("segue.")}
+            calls.setdefault(room, set()).update(called - EVERYBODYS - {room})
+    return [
+        f"{room:<14} {', '.join(sorted(calls[room], key=order.index))}"
+        for room in order
+        if calls.get(room) and room != "cli"
+    ]
 
 
 def floors() -> list[set[str]]:
@@ -32,6 +59,10 @@ def test_rooms_are_drawn_on_the_floors_that_lint_holds() -> None:
     rooms, floor = drawn(), {room: n for n, layer in enumerate(floors()) for room in layer}
     assert set(rooms) == set(chain(*floors()))
     assert [floor[room] for room in rooms] == sorted(floor[room] for room in rooms)
+
+
+def test_the_arrows_are_those_of_the_imports() -> None:
+    assert block("serving        segments,") == arrows()
 
 
 def test_every_room_says_what_it_promises_and_what_it_never_does() -> None:

@@ -8,8 +8,7 @@ import orjson
 
 from segue.alerts.message import Alert, Kind
 from segue.clock import to_warehouse
-from segue.warehouse import Connection, has_table
-from segue.watch.tables import insert_rows
+from segue.warehouse import Connection, has_table, insert_rows
 
 #: Unanswered for certain, each with pauses between: about a day and a half.
 MAX_ATTEMPTS = 12

@@ -18,7 +18,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from segue.errors import DefinitionError
-from segue.events.yaml_file import Section, read_yaml
+from segue.yaml_file import Section, read_yaml
 
 _CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 #: A daily detection that is half a day late is dead.
@@ -42,6 +42,7 @@ class Hours:
     zone: ZoneInfo
 
     def contains(self, moment: datetime) -> bool:
+        """Whether the moment (aware) lies in these hours, in their own time zone."""
         now = moment.astimezone(self.zone).time()
         if self.start <= self.end:
             return self.start <= now < self.end

@@ -7,9 +7,8 @@ from segue.alerts.slack_bot import Posted
 from segue.clock import from_warehouse, to_warehouse
 from segue.errors import BadInputError
 from segue.quality import data_incidents
-from segue.warehouse import Connection, has_table
+from segue.warehouse import Connection, has_table, insert_rows
 from segue.watch import Anomaly, incidents
-from segue.watch.tables import insert_rows
 
 _TABLES = {
     "threads": ("incident_id varchar", "channel varchar", "channel_id varchar", "ts varchar", "posted_at timestamp"),
@@ -32,9 +31,11 @@ class Mute:
     reason: str
 
     def covers(self, anomaly: Anomaly, as_of: datetime) -> bool:
+        """Whether nobody is told of this anomaly at that time."""
         return self.until > as_of and self.kpi in ("", anomaly.kpi) and self.slice in ("", anomaly.slice)
 
     def covers_everything(self, as_of: datetime) -> bool:
+        """Whether nobody is told of anything at that time."""
         return self.until > as_of and not self.kpi and not self.slice
 
 

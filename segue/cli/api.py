@@ -35,7 +35,7 @@ def api(
 @app.command()
 def create(name: Name) -> None:
     """Make a read token and print it. It cannot be shown again."""
-    from segue.collector import READ, create_key
+    from segue.keys import READ, create_key
 
     key = create_key(settings(), name, as_of=moment(None), kind=READ)
     err.print(f"read token of {name}; keep it, it is not shown again:", markup=False, highlight=False)
@@ -45,7 +45,7 @@ def create(name: Name) -> None:
 @app.command("list")
 def list_all(format: OutputFormat = Format.table) -> None:
     """The readers that have or had a token."""
-    from segue.collector import READ, list_keys
+    from segue.keys import READ, list_keys
 
     rows = [(one.source, one.hash[:8], one.created_at, one.revoked_at) for one in list_keys(settings(), READ)]
     print_rows(["name", "hash", "created_at", "revoked_at"], rows, format)
@@ -54,7 +54,7 @@ def list_all(format: OutputFormat = Format.table) -> None:
 @app.command()
 def revoke(name: Name) -> None:
     """The token opens nothing from now on; a running API notices within a second."""
-    from segue.collector import READ, revoke_key
+    from segue.keys import READ, revoke_key
 
     revoke_key(settings(), name, as_of=moment(None), kind=READ)
     err.print(f"the read token of {name} is revoked", markup=False, highlight=False)

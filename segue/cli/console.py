@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from segue.clock import parse_as_of, system_time
+from segue.errors import SegueError
 from segue.settings import Settings, load_settings
 from segue.warehouse import Warehouse
 
@@ -43,6 +44,12 @@ def log_aloud() -> None:
     handler.formatter.converter = time.gmtime  # type: ignore[union-attr]
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("segue").setLevel(logging.INFO)
+
+
+def print_error(error: SegueError) -> None:
+    """What went wrong, as a person reads it; nothing in it is taken for markup."""
+    err.print("[bold red]error[/]", end=" ")
+    err.print(str(error), markup=False, highlight=False, soft_wrap=True)
 
 
 def settings() -> Settings:

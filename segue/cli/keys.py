@@ -19,7 +19,7 @@ def register(root: typer.Typer) -> None:
 @app.command()
 def create(source: Source) -> None:
     """Make a write key for a source and print it. It cannot be shown again."""
-    from segue.collector import create_key
+    from segue.keys import create_key
 
     key = create_key(settings(), source, as_of=moment(None))
     err.print(f"write key of {source}; keep it, it is not shown again:", markup=False, highlight=False)
@@ -29,7 +29,7 @@ def create(source: Source) -> None:
 @app.command("list")
 def list_all(format: OutputFormat = Format.table) -> None:
     """The sources that have or had a key."""
-    from segue.collector import list_keys
+    from segue.keys import list_keys
 
     rows = [(one.source, one.hash[:8], one.created_at, one.revoked_at) for one in list_keys(settings())]
     print_rows(["source", "hash", "created_at", "revoked_at"], rows, format)
@@ -38,7 +38,7 @@ def list_all(format: OutputFormat = Format.table) -> None:
 @app.command()
 def revoke(source: Source) -> None:
     """The source's key opens nothing from now on; running collectors notice within a second."""
-    from segue.collector import revoke_key
+    from segue.keys import revoke_key
 
     revoke_key(settings(), source, as_of=moment(None))
     err.print(f"the write key of {source} is revoked", markup=False, highlight=False)

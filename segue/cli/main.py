@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from segue.cli.console import AsOf, Format, OutputFormat, err, moment, out, print_rows, settings, warehouse
+from segue.cli.console import AsOf, Format, OutputFormat, moment, out, print_error, print_rows, settings, warehouse
 from segue.errors import SegueError
 
 
@@ -18,8 +18,7 @@ class _Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except SegueError as error:
-            err.print("[bold red]error[/]", end=" ")
-            err.print(str(error), markup=False, highlight=False)
+            print_error(error)
             raise typer.Exit(1) from None
         except BrokenPipeError:  # `segue sql … | head`
             sys.stderr.close()

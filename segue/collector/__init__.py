@@ -7,25 +7,14 @@ lets one client's slow or huge request hold up another's.
 """
 
 from segue.collector.app import Collector
-from segue.collector.bounded_log import bound_log
-from segue.collector.keys import READ, WRITE, KeyRing, Kind, WriteKey, create_key, list_keys, revoke_key
 from segue.collector.landing import LandingWriter
 from segue.collector.messages import MESSAGE_BYTES, REQUEST_BYTES
 from segue.collector.server import serve
 
 __all__ = [
     "MESSAGE_BYTES",
-    "READ",
     "REQUEST_BYTES",
-    "WRITE",
     "Collector",
-    "KeyRing",
-    "Kind",
     "LandingWriter",
-    "WriteKey",
-    "bound_log",
-    "create_key",
-    "list_keys",
-    "revoke_key",
     "serve",
 ]

@@ -15,10 +15,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from segue.clock import system_time
 from segue.collector import metrics
 from segue.collector.body import ClientGoneError, Receive, Watched, read_body
-from segue.collector.keys import KeyRing
 from segue.collector.merge import Merger
 from segue.collector.messages import ROUTES, BadRequestError, read_request, stamp
 from segue.errors import LogError
+from segue.keys import KeyRing
 from segue.log import Log
 
 _log = logging.getLogger(__name__)

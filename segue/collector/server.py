@@ -7,13 +7,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from segue.collector.app import Collector
-from segue.collector.bounded_log import bound_log
-from segue.collector.keys import KeyRing
-from segue.listen import BACKLOG, address, answer, listen
+from segue.keys import KeyRing
+from segue.listen import address, answer, listen
 from segue.log import open_log
 from segue.settings import Settings
 
@@ -22,8 +20,6 @@ _log = logging.getLogger(__name__)
 #: A connection whose header is not whole by then is closed.
 _HEADER_SECONDS = 15.0
 _HEADER_BYTES = 64 * 1024
-#: A connection that nobody uses is closed.
-_IDLE_SECONDS = 30
 #: Connections that may be open. Each costs little; a client that only holds them open must not keep others out.
 _CONNECTIONS = 16_384
 _STOP_SECONDS = 5
@@ -42,26 +38,16 @@ def serve(settings: Settings, *, port: int | None = None, told: Callable[[str], 
     wanted = settings.collector_port if port is None else port
     listener = listen(settings.collector_host, wanted, who="the collector", setting="SEGUE_COLLECTOR_PORT")
     _raise_file_limit()
-    bound_log()
     told(f"collector on {address(settings.collector_host, listener)}")
-    config = uvicorn.Config(
+    answer(
         Collector(open_log(settings), KeyRing(settings)),
+        listener,
         http=_BoundedProtocol,
-        ws="none",
-        loop="uvloop",
         lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
         date_header=False,
-        backlog=BACKLOG,
         limit_concurrency=_CONNECTIONS,
-        timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=_STOP_SECONDS,
     )
-    answer(config, listener)
 
 
 class _BoundedProtocol(HttpToolsProtocol):

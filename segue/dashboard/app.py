@@ -17,7 +17,7 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Redire
 from starlette.routing import Route
 
 from segue.alerts import acknowledge, acknowledged, reasons, what_else
-from segue.dashboard import clusters, pages, read, scores
+from segue.dashboard import clusters, frame, incident_pages, pages, read, scores
 from segue.errors import SegueError
 from segue.quality import data_incidents, explained, findings
 from segue.settings import Settings
@@ -189,17 +189,17 @@ class _Site:
         con = self._con
         assert con is not None
         title, body = self._makers[maker](con, (path, dict(wanted)))
-        text = pages.layout(title, body, path=maker, stamp=pages.stamp(read.freshness(con)))
+        text = frame.layout(title, body, path=maker, stamp=frame.stamp(read.freshness(con)))
         return 200, text
 
     def _problem(self, status: int, what: str, fix: str) -> Response:
-        text = pages.layout("Not to be had", pages.empty(what, fix), path="", stamp="")
+        text = frame.layout("Not to be had", frame.empty(what, fix), path="", stamp="")
         return HTMLResponse(text, status, headers=_HEADERS)
 
     def _overview(self, con: Connection, wanted: Any) -> tuple[str, str]:
         slice_, days = wanted[1].get("slice", "all"), _days(wanted[1], 90)
         slices = read.slices(con)
-        form = pages.filters("/", slices, slice_=slice_, days=days)
+        form = frame.filters("/", slices, slice_=slice_, days=days)
         shown = read.shown(con, slice_, days=days)
         if not shown:
             fix = (
@@ -207,7 +207,7 @@ class _Site:
                 if slices == ["all"]
                 else "Choose another part."
             )
-            return "KPIs", form + pages.empty("There is nothing to show for this choice yet", fix)
+            return "KPIs", form + frame.empty("There is nothing to show for this choice yet", fix)
         going_on = [i for i in incidents(con) if i.status == "open" and i.severity != "low"]
         faults = [i for i in data_incidents(con) if i.status == "open"]
         query = urlencode({"slice": slice_, "days": days})
@@ -219,13 +219,13 @@ class _Site:
         found = read.shown(con, slice_, days=days, kpi=name)
         if not found:
             raise LookupError(f"There is no KPI {name!r} for {where_of(slice_) or 'everybody'}")
-        form = pages.filters(f"/kpi/{name}", read.slices(con), slice_=slice_, days=days)
+        form = frame.filters(f"/kpi/{name}", read.slices(con), slice_=slice_, days=days)
         recent = sorted(found[0].anomalies, key=lambda a: a.first_date, reverse=True)[:6]
         why = {a.anomaly_id: explain(con, a) for a in recent}
         return name_of(name, slice_), pages.kpi_page(found[0], registered_kpis(con).get(name), form, why)
 
     def _incidents(self, con: Connection, _wanted: Any) -> tuple[str, str]:
-        return "Incidents", pages.incidents_page(incidents(con), data_incidents(con))
+        return "Incidents", incident_pages.incidents_page(incidents(con), data_incidents(con))
 
     def _incident(self, con: Connection, wanted: Any) -> tuple[str, str]:
         found = incidents(con, ids=[wanted[0][0]])
@@ -236,7 +236,7 @@ class _Site:
         days = min(max((newest - lead.first_date).days + 43, 57), 400)
         series = read.shown(con, lead.slice, days=days, kpi=lead.kpi)
         calendar = load_calendar(self._settings.dbt_project / "calendar.yml")
-        return f"{name_of(lead.kpi, lead.slice)}", pages.incident_page(
+        return f"{name_of(lead.kpi, lead.slice)}", incident_pages.incident_page(
             incident,
             series[0] if series else None,
             reasons(con, incident, calendar),
@@ -251,7 +251,7 @@ class _Site:
         data = found[0]
         mine = [incident for incident, cause in explained(con).items() if cause == ident]
         calendar = load_calendar(self._settings.dbt_project / "calendar.yml")
-        return f"Data: {data.lead.subject}", pages.data_incident_page(
+        return f"Data: {data.lead.subject}", incident_pages.data_incident_page(
             data,
             read.messages(con, data),
             incidents(con, ids=mine),
@@ -261,7 +261,7 @@ class _Site:
 
     def _segments(self, con: Connection, wanted: Any) -> tuple[str, str]:
         days = _days(wanted[1], 28)
-        form = pages.filters("/segments", None, days=days)
+        form = frame.filters("/segments", None, days=days)
         return "Segments", pages.segments_page(
             read.sizes(con, days=days), read.flows(con, days=days), read.overlap(con), form, days
         )
@@ -286,7 +286,7 @@ class _Site:
 
     def _funnel(self, con: Connection, wanted: Any) -> tuple[str, str]:
         days = _days(wanted[1], 28)
-        return "Funnel", pages.funnel_page(funnel(con, days=days), pages.filters("/funnel", None, days=days))
+        return "Funnel", pages.funnel_page(funnel(con, days=days), frame.filters("/funnel", None, days=days))
 
     def _health(self, con: Connection, _wanted: Any) -> tuple[str, str]:
         left_out = []

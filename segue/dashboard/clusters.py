@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from segue.clock import from_warehouse
-from segue.dashboard import pages
+from segue.dashboard import frame
 from segue.dashboard.svg_groups import COLOURS, Group, colour, leaning, plane, sizes
 from segue.warehouse import Connection, has_table
 from segue.watch import day
@@ -120,16 +120,16 @@ def page(found: Found | None, method: str, days: int) -> str:
         f'<option value="{name}"{" selected" if name == method else ""}>{escape(words)}</option>'
         for name, words in METHODS.items()
     )
-    form = pages.filters(
+    form = frame.filters(
         "/clusters", None, days=days, more=f'<label>Found so that<select name="method">{options}</select></label>'
     )
     if found is None:
-        return form + pages.empty(
+        return form + frame.empty(
             "Nobody has looked for clusters yet",
             "<code>segue refresh</code> does, when at least 20 people have done something.",
         )
     if not found.clusters:
-        return form + pages.empty(f"There are no clusters: {found.criterion}", _what_helps(found.criterion))
+        return form + frame.empty(f"There are no clusters: {found.criterion}", _what_helps(found.criterion))
     parts = [form, _summary(found)]
     cards = "".join(_card(one) for one in found.clusters)
     parts.append(f'<div class="cards">{cards}</div>')

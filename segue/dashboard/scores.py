@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from segue.clock import from_warehouse
-from segue.dashboard import pages
+from segue.dashboard import frame
 from segue.dashboard.svg_groups import Group, calibration, share, sizes
 from segue.scoring import DRIFTED, WAYS
 from segue.warehouse import Connection, has_table
@@ -143,9 +143,9 @@ def next_changes(con: Connection) -> list[tuple[str, str, int, float, int]]:
 
 def page(shown: Sequence[Shown], changes: Sequence[tuple[str, str, int, float, int]], days: int) -> str:
     """As HTML."""
-    form = pages.filters("/scores", None, days=days)
+    form = frame.filters("/scores", None, days=days)
     if not shown:
-        return form + pages.empty(
+        return form + frame.empty(
             "No score has been learnt yet",
             "<code>segue refresh</code> trains what is declared in <code>models/propensity</code>, when the history "
             "goes back far enough; <code>segue propensity list</code> says where it stands.",

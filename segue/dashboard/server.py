@@ -3,9 +3,6 @@
 from collections.abc import Callable
 from datetime import datetime
 
-import uvicorn
-
-from segue.collector import bound_log
 from segue.dashboard.app import make_app
 from segue.listen import address, answer, listen
 from segue.settings import Settings
@@ -16,19 +13,14 @@ def serve(
 ) -> None:
     """Answer until SIGTERM or Ctrl-C.
 
+    Args:
+        port: instead of the one in the settings; 0 for any free one.
+        told: gets the address once it is open.
+
     Raises:
         BadSettingError: when the port cannot be opened.
     """
     wanted = settings.dashboard_port if port is None else port
     listener = listen(settings.dashboard_host, wanted, who="the dashboard", setting="SEGUE_DASHBOARD_PORT")
-    bound_log()
     told(f"dashboard on {address(settings.dashboard_host, listener)}")
-    config = uvicorn.Config(
-        make_app(settings, clock),
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=3,
-    )
-    answer(config, listener)
+    answer(make_app(settings, clock), listener)

@@ -14,11 +14,13 @@ from segue.events.landing import EventFile, PendingFiles, pending_files
 from segue.events.loader import COLLECTED
 from segue.events.mapping import FieldMapping, load_mapping
 from segue.events.quarantine import Quarantined, ReplayReport, list_quarantined, replay, show_quarantined
+from segue.events.spec import TOLERANCE
 from segue.events.tables import Accounting, accounting, ensure_tables
 
 __all__ = [
     "COLLECTED",
     "REASONS",
+    "TOLERANCE",
     "Accounting",
     "Contract",
     "EventFile",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segue.errors import DefinitionError
-from segue.events.yaml_file import Section, read_yaml
+from segue.yaml_file import Section, read_yaml
 
 #: Word in a contract → the names DuckDB's `json_type` has for it.
 JSON_TYPES: Mapping[str, tuple[str, ...]] = {
@@ -47,6 +47,7 @@ class Contract:
 
     @property
     def name(self) -> str:
+        """What it is found by: the name of the event; its type where there is none."""
         return self.event or self.type
 
     @property

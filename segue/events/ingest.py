@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -17,13 +17,11 @@ from segue.events.contracts import Contract, load_contracts
 from segue.events.landing import EventFile, Identity, files_at, files_in, known_files, settled
 from segue.events.lines import CHUNK_BYTES, Chunk, LineReader
 from segue.events.loader import Loader, Look, Origin, Tally
+from segue.events.spec import TOLERANCE
 from segue.events.streams import Stream, open_stream
-from segue.events.tables import ensure_tables, scalar
+from segue.events.tables import ensure_tables
 from segue.settings import Settings
-from segue.warehouse import Connection, Warehouse
-
-#: Clocks differ; a message may be this much ahead.
-_TOLERANCE = timedelta(days=1)
+from segue.warehouse import Connection, Warehouse, scalar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +51,7 @@ class IngestReport:
 
     @property
     def quarantined_count(self) -> int:
+        """Messages that went into quarantine, for whatever reason."""
         return sum(self.quarantined.values())
 
 
@@ -206,7 +205,7 @@ class _Run:
         self._waiting = waiting
         self._as_of = as_of
         self._source = source
-        latest = max([as_of, *(jobs[index].file.modified_at for index in waiting)]) + _TOLERANCE
+        latest = max([as_of, *(jobs[index].file.modified_at for index in waiting)]) + TOLERANCE
         self._loader = Loader(con, contracts, as_of=as_of, latest=latest, source=source)
         self._reader = LineReader(self._open, self._check_unchanged, chunk_bytes=CHUNK_BYTES)
         first = int(scalar(con, "select coalesce(max(load_id), 0) + 1 from raw.loads"))

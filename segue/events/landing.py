@@ -39,6 +39,7 @@ class EventFile:
 
     @property
     def identity(self) -> Identity:
+        """What tells this state of the file from others, and from other files."""
         return (self.name, self.size, self.modified_us)
 
     @property

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from segue.errors import BadInputError
 from segue.events.spec import TYPES
-from segue.events.yaml_file import Section, read_yaml
+from segue.yaml_file import Section, read_yaml
 
 #: Fields of a message that a column can give.
 FIELDS = (

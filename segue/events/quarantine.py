@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +14,9 @@ from segue.events.contracts import Contract, load_contracts
 from segue.events.explain import REASONS
 from segue.events.lines import Chunk
 from segue.events.loader import Loader, Origin, Refused, Tally
-from segue.events.tables import REPLAY, ensure_tables, has_tables, scalar
-from segue.warehouse import Connection, Warehouse
+from segue.events.spec import TOLERANCE
+from segue.events.tables import REPLAY, ensure_tables, has_tables
+from segue.warehouse import Connection, Warehouse, scalar
 
 #: Of these only a piece was kept, so there is nothing to put back.
 _NOT_WHOLE = ("truncated_file", "line_too_long", "bad_encoding")
@@ -151,7 +152,7 @@ def _replay_batch(
 ) -> tuple[Tally, "Counter[str]"]:
     con.execute("begin")
     source = batch[0][2]
-    loader = Loader(con, contracts, as_of=as_of, latest=as_of + timedelta(days=1), source=source)
+    loader = Loader(con, contracts, as_of=as_of, latest=as_of + TOLERANCE, source=source)
     try:
         load_id = int(scalar(con, "select coalesce(max(load_id), 0) + 1 from raw.loads"))
         chunk = Chunk(

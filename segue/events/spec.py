@@ -4,6 +4,7 @@ The query is the only authority on what is accepted: the fast and the careful pa
 """
 
 from collections.abc import Iterable
+from datetime import timedelta
 
 from segue.events.contracts import JSON_TYPES, Contract, Property
 
@@ -15,6 +16,9 @@ COLUMNS = (
     "message_id", "type", "event", "name", "user_id", "anonymous_id", "previous_id", "group_id",
     "timestamp", "original_timestamp", "sent_at", "received_at", "properties", "traits", "context",
 )  # fmt: skip
+
+#: Clocks differ; a message may be this much ahead of whoever judges it: ingest, replay, the engine.
+TOLERANCE = timedelta(days=1)
 
 #: Where the collector writes down whose write key a message came with.
 SOURCE = "_source"

@@ -1,9 +1,8 @@
 """The raw tables, and the proof that nothing was dropped."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from segue.warehouse import Connection, has_table
+from segue.warehouse import Connection, has_table, scalar
 
 #: What stands in `raw.loads.file` for a load that put quarantined messages back.
 REPLAY = "quarantine replay"
@@ -40,13 +39,6 @@ def ensure_tables(con: Connection) -> None:
         con.execute(statement)
 
 
-def scalar(con: Connection, query: str, parameters: list[Any] | None = None) -> Any:
-    """The only value of the only row."""
-    row = con.execute(query, parameters or []).fetchone()
-    assert row is not None
-    return row[0]
-
-
 def has_tables(con: Connection) -> bool:
     """Whether anything was ever ingested."""
     return has_table(con, "raw", "loads")
@@ -65,6 +57,7 @@ class Accounting:
 
     @property
     def holds(self) -> bool:
+        """Whether the books balance."""
         return not self.problems
 
 

@@ -7,9 +7,8 @@ import orjson
 
 from segue.clock import to_warehouse
 from segue.events import Contract
-from segue.warehouse import Connection, has_table
+from segue.warehouse import Connection, has_table, insert_rows
 from segue.watch import clean
-from segue.watch.tables import insert_rows
 
 Terms = dict[str, str]  # by property, what it must be
 

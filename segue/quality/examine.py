@@ -30,6 +30,7 @@ class CheckResult:
 
     @property
     def passed(self) -> bool:
+        """Whether nothing worse than a note was found."""
         return not any(f.weight != "note" for f in self.findings)
 
 
@@ -42,6 +43,7 @@ class QualityReport:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
+        """What all checks found, in their order."""
         return tuple(f for result in self.results for f in result.findings)
 
 

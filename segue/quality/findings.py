@@ -7,9 +7,8 @@ from datetime import date, datetime
 from typing import Literal
 
 from segue.clock import to_warehouse
-from segue.warehouse import Connection, has_table
+from segue.warehouse import Connection, has_table, insert_rows
 from segue.watch import clean
-from segue.watch.tables import insert_rows
 
 Weight = Literal["note", "warning", "error"]
 
@@ -47,6 +46,7 @@ class Finding:
 
     @property
     def finding_id(self) -> str:
+        """The same for the same check, subject and first day, however long it lasts."""
         text = "\x1f".join((self.check, self.subject, self.first_date.isoformat()))
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 

@@ -15,10 +15,9 @@ from typing import Literal, get_args
 from segue.clock import from_warehouse, to_warehouse
 from segue.events import Contract
 from segue.quality.findings import Finding, Weight, cleaned, finding_of, findings, lasting
-from segue.warehouse import Connection, has_table
+from segue.warehouse import Connection, has_table, insert_rows
 from segue.watch import Severity
 from segue.watch.series import last_complete_day
-from segue.watch.tables import insert_rows
 
 DataStatus = Literal["open", "recovered", "withdrawn"]
 
@@ -55,6 +54,7 @@ class DataIncident:
 
     @property
     def lead(self) -> Finding:
+        """The finding that speaks for all."""
         return self.findings[0]
 
     @property

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from segue.errors import DefinitionError
-from segue.events.yaml_file import read_yaml
+from segue.yaml_file import read_yaml
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,12 +4,9 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 from segue.clock import to_warehouse
-from segue.store import Transition
-
-Change = Literal["entered", "exited", "merged"]
+from segue.store import Change, Transition
 
 
 @dataclass(frozen=True, slots=True)

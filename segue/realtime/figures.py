@@ -34,21 +34,18 @@ class Figures:
     def __init__(self) -> None:
         self.event_count = 0
         self.batch_count = 0
-        self.busy_seconds = 0.0
         self.big = Share(0.2)  # of those with very many events
         self.looking = Share(0.2)  # of looking ahead, while batches wait
         self.definition_error = ""
         self._latency: deque[float] = deque(maxlen=_REMEMBERED)
 
-    def batch(self, events: int, *, busy: float) -> None:
+    def batch(self, events: int) -> None:
         """A batch was taken into the history."""
         self.event_count += events
         self.batch_count += 1
-        self.busy_seconds += busy
 
-    def applied(self, *, seconds: float, busy: float) -> None:
+    def applied(self, seconds: float) -> None:
         """What was taken is applied, so long after the last of it was read from the log."""
-        self.busy_seconds += busy
         self._latency.append(seconds)
 
     def status(self, engine: Engine) -> dict[str, Any]:

@@ -2,15 +2,12 @@
 
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import pyarrow as pa
 
-from segue.events import Judge, load_contracts
+from segue.events import TOLERANCE, Judge, load_contracts
 from segue.settings import Settings
-
-#: As ingest: clocks differ, and a message may be this much ahead.
-_TOLERANCE = timedelta(days=1)
 
 _LOOK_SECONDS = 2.0
 
@@ -37,7 +34,7 @@ class ContractJudge:
                 judge, self._state = Judge(load_contracts(self._folder)), state
                 self._judge.close()
                 self._judge = judge
-        return self._judge.judge(payload, latest=self._clock() + _TOLERANCE).accepted
+        return self._judge.judge(payload, latest=self._clock() + TOLERANCE).accepted
 
     def _look(self) -> list[tuple[str, int]]:
         return sorted((path.name, path.stat().st_mtime_ns) for path in self._folder.glob("*.y*ml"))

@@ -265,7 +265,6 @@ class Service:
         return min(max((min(moments) - self._clock()).total_seconds(), 0.0), _STATUS_SECONDS)
 
     def _work_on(self, engine: Engine, batch: Batch) -> None:
-        started = time.monotonic()
         as_of = self._now(engine)
         if batch.accepted.num_rows:
             # The collector's clock may be a little ahead of ours.
@@ -275,7 +274,7 @@ class Service:
         engine.collect(batch.accepted, as_of)
         self._collected += batch.accepted.num_rows
         self._collected_last = batch
-        self.figures.batch(batch.accepted.num_rows, busy=time.monotonic() - started)
+        self.figures.batch(batch.accepted.num_rows)
         # A full batch means that more is waiting: the same people will come again, so let them come first.
         if not batch.is_full or self._collected >= _COLLECT_AT_MOST:
             self._settle(engine)
@@ -285,11 +284,9 @@ class Service:
         batch, self._collected_last, self._collected = self._collected_last, None, 0
         if batch is None:
             return
-        started = time.monotonic()
         for update, is_last in engine.settle(self._now(engine)):
             self._apply(update, batch.position if is_last else self._position)
-        done = time.monotonic()
-        self.figures.applied(seconds=done - batch.received, busy=done - started)
+        self.figures.applied(time.monotonic() - batch.received)
 
     def _mind_time(self, engine: Engine, *, is_busy: bool) -> None:
         started = time.monotonic()

@@ -13,7 +13,7 @@ from segue.models.project import quote
 from segue.segments.definitions import Segment, definitions
 from segue.segments.history import record
 from segue.segments.ledger import TABLES, RecordReport, ensure_tables
-from segue.warehouse import Connection, Warehouse
+from segue.warehouse import Connection, Warehouse, relations
 
 #: Evaluated members that are held in memory before they are written.
 _MEMBERS_PER_WRITE = 3_000_000
@@ -62,7 +62,7 @@ def refresh_memberships(
         failed: segment → reason, of segments whose build failed this time, so that their tables are old.
     """
     ensure_tables(con)
-    tables = _tables(con)
+    tables = relations(con)
     known = definitions(project)
     left_out = [*((n, e.message) for n, e in known.errors.items()), *((b.name, b.reason) for b in project.broken)]
     usable: list[Segment] = []
@@ -159,7 +159,7 @@ def _take_out(evaluation: Evaluation, project: Project, names: Collection[str]) 
     con = evaluation.con
     segments = [s for s in definitions(project).segments if s.name in names]
     usable = tuple(s for s in segments if s.name in evaluation.built)
-    tables = _tables(con)
+    tables = relations(con)
     merges = _merges(tables, evaluation.as_of)
     return _Evaluated(
         as_of=evaluation.as_of,
@@ -225,14 +225,6 @@ def _write_difference(con: Connection, table: str, wanted: Any) -> None:
             con.execute(statement)
 
 
-def _tables(con: Connection) -> frozenset[str]:
-    rows = con.execute(
-        "select table_schema || '.' || table_name from information_schema.tables"
-        " where table_catalog = current_database()"
-    ).fetchall()
-    return frozenset(name for (name,) in rows)
-
-
 def _members_of(segments: Sequence[Segment]) -> str:
     if not segments:
         return "select null::varchar as person_id, null::varchar as segment where false"
@@ -266,6 +258,8 @@ def _active_count(con: Connection, tables: Collection[str], as_of: datetime) -> 
 
 def _drop_tables(con: Connection, names: Collection[str]) -> None:
     """What dbt built of segments that are gone: nobody would ever bring it up to date again."""
+    if not names:
+        return
     rows = con.execute(
         "select table_name, table_type from information_schema.tables"
         " where table_catalog = current_database() and table_schema = 'segments'"

@@ -16,7 +16,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
-from segue.collector import READ, KeyRing
+from segue.keys import READ, KeyRing
 from segue.serving import metrics
 from segue.serving.limits import RateLimit
 from segue.serving.problems import Problem, handle_problems

@@ -6,8 +6,21 @@ Never: knows what the tables mean.
 """
 
 from segue.warehouse.arrow_slot import ArrowSlot
-from segue.warehouse.connect import Connection, Warehouse, has_table
+from segue.warehouse.connect import Connection, Warehouse, has_table, relations
 from segue.warehouse.lock import WriterLock
 from segue.warehouse.maintenance import MaintenanceReport, maintain
+from segue.warehouse.rows import as_view, insert_rows, scalar
 
-__all__ = ["ArrowSlot", "Connection", "MaintenanceReport", "Warehouse", "WriterLock", "has_table", "maintain"]
+__all__ = [
+    "ArrowSlot",
+    "Connection",
+    "MaintenanceReport",
+    "Warehouse",
+    "WriterLock",
+    "as_view",
+    "has_table",
+    "insert_rows",
+    "maintain",
+    "relations",
+    "scalar",
+]

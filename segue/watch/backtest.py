@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from statistics import mean, median, stdev
 
-from segue.warehouse import Connection, has_table
+from segue.warehouse import Connection, has_table, insert_rows
 from segue.watch.forecast import Forecast
 from segue.watch.series import Point, Series, read_series
-from segue.watch.tables import anomalies, day_range, insert_rows
+from segue.watch.tables import anomalies, day_range
 
 #: A day this far off would be found of medium severity.
 BAR = 4.2

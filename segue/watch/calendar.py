@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from segue.errors import DefinitionError
-from segue.events.yaml_file import Section, read_yaml
+from segue.yaml_file import Section, read_yaml
 
 KnownKind = Literal["event", "note"]
 _KINDS: tuple[KnownKind, ...] = ("event", "note")

@@ -11,7 +11,7 @@ from statistics import median
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from segue.clock import to_warehouse
-from segue.warehouse import Connection
+from segue.warehouse import Connection, as_view, insert_rows
 from segue.watch.calendar import Known, events_of
 from segue.watch.dismiss import stricter_where_dismissed
 from segue.watch.forecast import Forecast, quiet
@@ -19,18 +19,7 @@ from segue.watch.hourly import judge_hours
 from segue.watch.incidents import group_anomalies
 from segue.watch.judge import Day, Judgement, Memory, discoveries, judge
 from segue.watch.series import Series, last_complete_day, read_series
-from segue.watch.tables import (
-    SEVERITIES,
-    Anomaly,
-    Direction,
-    Grain,
-    Severity,
-    anomalies,
-    as_view,
-    day_range,
-    ensure_tables,
-    insert_rows,
-)
+from segue.watch.tables import SEVERITIES, Anomaly, Direction, Grain, Severity, anomalies, day_range, ensure_tables
 from segue.watch.weekly import by_week_where_needed
 
 #: Of the days found, the share that may be chance.

@@ -10,9 +10,9 @@ from datetime import datetime
 
 from segue.clock import to_warehouse
 from segue.errors import BadInputError
-from segue.warehouse import Connection, has_table
+from segue.warehouse import Connection, has_table, insert_rows
 from segue.watch.judge import Judgement, score_of
-from segue.watch.tables import anomalies, ensure_tables, insert_rows
+from segue.watch.tables import anomalies, ensure_tables
 
 _COLUMNS = ("anomaly_id", "kpi", "slice", "dismissed_at", "dismissed_by", "reason")
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from segue.clock import to_warehouse
-from segue.warehouse import Connection, has_table
+from segue.warehouse import Connection, has_table, insert_rows
 from segue.watch.counts import BetaBinomial, CountLaw, NegativeBinomial
 from segue.watch.judge import discoveries, score_of
-from segue.watch.tables import Direction, Kind, Severity, insert_rows
+from segue.watch.tables import Direction, Kind, Severity
 
 _JUDGED_HOURS = 48
 _LEARN_DAYS, _LEAST_DAYS = 28, 14

@@ -12,8 +12,8 @@ from datetime import date, datetime, time, timedelta
 from typing import Literal
 
 from segue.clock import from_warehouse, to_warehouse
-from segue.warehouse import Connection, has_table
-from segue.watch.tables import SEVERITIES, Anomaly, Severity, anomalies, insert_rows
+from segue.warehouse import Connection, has_table, insert_rows
+from segue.watch.tables import SEVERITIES, Anomaly, Severity, anomalies
 
 IncidentStatus = Literal["open", "recovered", "dismissed"]
 

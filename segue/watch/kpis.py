@@ -6,8 +6,7 @@ from typing import Any, Literal, get_args
 
 from segue.errors import DefinitionError
 from segue.models import Model, Project
-from segue.warehouse import Connection, has_table
-from segue.watch.tables import insert_rows
+from segue.warehouse import Connection, has_table, insert_rows
 
 Unit = Literal["share", "seconds", "count", "money"]
 Better = Literal["up", "down", "none"]

@@ -1,10 +1,9 @@
 """The tables of this room, and an anomaly as a value."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 
 from segue.clock import from_warehouse
 from segue.warehouse import Connection, has_table
@@ -156,27 +155,6 @@ def _anomaly(row: tuple) -> Anomaly:  # type: ignore[type-arg]
         grain=row[16],
         hours=(from_warehouse(row[3]), from_warehouse(row[4])) if row[16] == "hour" else None,
     )
-
-
-@contextmanager
-def as_view(con: Connection, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
-    """The rows as a view for one statement; yields its name."""
-    import pandas as pd
-
-    values = zip(*rows, strict=True)
-    frame = pd.DataFrame({name: pd.Series(list(v), dtype=object) for name, v in zip(columns, values, strict=True)})
-    con.register("new_rows", frame)
-    try:
-        yield "new_rows"
-    finally:
-        con.unregister("new_rows")
-
-
-def insert_rows(con: Connection, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Insert by name in one statement; each statement writes a file, so never one per row."""
-    names = ", ".join(columns)
-    with as_view(con, columns, rows) as view:
-        con.execute(f"insert into {table} ({names}) select {names} from {view}")
 
 
 def day_range(first: date, last: date) -> list[date]:

@@ -18,10 +18,10 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult
 
 from segue.settings import Settings
-from segue.warehouse import Warehouse
+from segue.warehouse import Warehouse, insert_rows
 from segue.watch import Anomaly, ensure_tables
-from segue.watch.tables import insert_rows
 from tests.alerts.slack_web_api import slack_api  # noqa: F401 — a fixture
+from tests.anomaly import outage
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -38,25 +38,11 @@ HOSTILE = [
 
 
 def anomaly(n: int = 0, **changes: Any) -> Anomaly:
-    values: dict[str, Any] = {
-        "anomaly_id": f"{n:020d}",
-        "kpi": "sessions",
-        "slice": "all" if n == 0 else f"platform=p{n}",
-        "first_date": date(2026, 2, 26),
-        "last_date": date(2026, 2, 26),
-        "value": 41.0,
-        "expected": 214.0,
-        "lower": 174.0,
-        "upper": 263.0,
-        "severity": "high",
-        "direction": "down",
-        "detected_at": datetime(2026, 2, 27, tzinfo=UTC),
-        "worst_date": date(2026, 2, 26),
-        "score": 6.5,
-        "denominator": None,
-        "kind": "count",
-    }
-    return Anomaly(**{**values, **changes})
+    """The n-th of several of one day."""
+    day = date(2026, 2, 26)
+    one = {"anomaly_id": f"{n:020d}", "slice": "all" if n == 0 else f"platform=p{n}", "first_date": day}
+    one |= {"last_date": day, "worst_date": day, "detected_at": datetime(2026, 2, 27, tzinfo=UTC)}
+    return outage(**{**one, **changes})
 
 
 @pytest.fixture

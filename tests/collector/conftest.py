@@ -1,22 +1,20 @@
 """A running installation for the room: Valkey, a collector in a process of its own, a write key."""
 
-import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 import msgspec
 import pytest
 
 from segue.clock import system_time
-from segue.collector import create_key
+from segue.keys import create_key
 from segue.log import open_log
 from segue.log.stream import StreamLog
-from segue.settings import Settings, child_environment
+from segue.settings import Settings
 from segue.valkey import connect, running
+from tests.processes import start, stop
 
 
 @dataclass(frozen=True)
@@ -41,26 +39,7 @@ class Installation:
 
 def start_collector(settings: Settings) -> tuple["subprocess.Popen[str]", str]:
     """The command, when it listens, and its address."""
-    process = subprocess.Popen(
-        [str(Path(sys.executable).parent / "segue"), "collector", "--port", "0"],
-        env=child_environment({"SEGUE_HOME": str(settings.home), "COLUMNS": "200"}),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    told = process.stderr.readline()
-    assert "collector on http://" in told, told + process.stderr.read()
-    return process, told.split()[-1]
-
-
-def stop(process: "subprocess.Popen[str]") -> int:
-    process.send_signal(signal.SIGTERM)
-    try:
-        return process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        raise
+    return start(settings, "collector", says="collector")
 
 
 @pytest.fixture(scope="module")

@@ -19,12 +19,14 @@ import httpx
 import pytest
 
 from segue.clock import system_time
-from segue.collector import MESSAGE_BYTES, REQUEST_BYTES, create_key, revoke_key
+from segue.collector import MESSAGE_BYTES, REQUEST_BYTES
 from segue.errors import BadInputError
 from segue.events import Judge
+from segue.keys import create_key, revoke_key
 from segue.settings import child_environment
 from segue.valkey import connect, running
-from tests.collector.conftest import Installation, start_collector, stop
+from tests.collector.conftest import Installation, start_collector
+from tests.processes import stop
 
 TRACK = {"type": "track", "event": "Clicked", "userId": "u1", "messageId": "m1", "properties": {"n": 1}}
 

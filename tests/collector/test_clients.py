@@ -8,22 +8,21 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser
 
 from segue.clock import system_time
-from segue.collector import create_key
 from segue.events import Judge
+from segue.keys import create_key
 from segue.valkey import running
-from tests.collector.conftest import Installation, start_collector, stop
+from tests.collector.conftest import Installation, start_collector
+from tests.processes import stop
 
 CLIENTS = Path(__file__).parent / "clients"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 PAGE = """<!doctype html><meta charset="utf-8"><script src="/index.js"></script><script>
 const analytics = AnalyticsNext.AnalyticsBrowser.load({writeKey: "@key", cdnURL: "@url"}, @options)
@@ -40,8 +39,7 @@ analytics.alias("b2", "b1")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The npm clients, installed as their lock says."""
     npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("npm is missing: install Node.js to test the JavaScript clients")
+    assert npm is not None, "npm is missing: `make test` brings it; else install Node.js"
     folder = tmp_path_factory.mktemp("clients")
     for path in CLIENTS.iterdir():
         if path.is_file():
@@ -148,15 +146,13 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.mark.parametrize(
     "strategy", ["standard", "batching"], ids=["a request for each event", "batches, the last when the page is left"]
 )
-def test_analytics_js_in_a_browser(collector: Installation, page_address: Callable[[str], str], strategy: str) -> None:
+def test_analytics_js_in_a_browser(
+    collector: Installation, page_address: Callable[[str], str], browser: Browser, strategy: str
+) -> None:
     config = "{size: 100, timeout: 60000}" if strategy == "batching" else "{}"
     options = f"{{integrations: {{'Segment.io': {{deliveryStrategy: {{strategy: '{strategy}', config: {config}}}}}}}}}"
-    assert CHROMIUM is not None, "the browser tests need Chromium: apt-get install chromium"
     troubles: list[str] = []
-    with sync_playwright() as playwright, ExitStack() as stack:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        stack.callback(browser.close)
-        page = browser.new_page()
+    with browser.new_page() as page:
         page.on("console", lambda one: troubles.append(one.text) if one.type == "error" else None)
         page.on("requestfailed", lambda one: troubles.append(f"{one.url}: {one.failure}"))
         page.goto(page_address(options))

@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from segue.clock import system_time
-from segue.collector import create_key, serve
+from segue.collector import serve
+from segue.keys import create_key
 from segue.log import open_log
 from segue.log.stream import StreamLog
 from segue.settings import Settings

@@ -21,9 +21,9 @@ import pytest
 from segment.analytics.client import Client
 from standardwebhooks.webhooks import Webhook
 
-from orchestration.services import read_state
+from orchestration.supervisor import read_state
 from segue.clock import system_time
-from segue.collector import READ, create_key
+from segue.keys import READ, create_key
 from segue.serving import Endpoint, add_endpoint
 from segue.settings import PROJECT_ROOT, Settings
 from segue.store import open_store

@@ -18,10 +18,11 @@ NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 @pytest.fixture
 def store(installation: Any) -> Iterator[Store]:
-    """The store of the installation, with an engine that says that all is well."""
+    """The store of the installation, empty whoever ran before, with an engine that says that all is well."""
     settings = Settings(home=installation.home, _env_file=None)  # type: ignore[call-arg]
     with running(settings):
         found = open_store(settings)
+        found._client.flushdb()
         token = found.acquire("engine 7", ttl_seconds=600)
         assert token is not None
         found.note({"timers": 3, "definition_error": ""}, token=token)

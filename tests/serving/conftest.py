@@ -1,21 +1,19 @@
 """An API in a process of its own over a store with two people."""
 
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import httpx
 import pytest
 
 from segue.clock import system_time
-from segue.collector import READ, create_key
-from segue.settings import Settings, child_environment
+from segue.keys import READ, create_key
+from segue.settings import Settings
 from segue.store import PersonState, Store, Transition, Update, open_store
 from segue.valkey import connect, running
+from tests.processes import start, stop
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -57,31 +55,17 @@ class Served:
         self.store.apply(update, token=self.fence, expected=self.store.position(), position="1")
 
 
-def start_api(settings: Settings) -> tuple["subprocess.Popen[str]", str]:
-    process = subprocess.Popen(
-        [str(Path(sys.executable).parent / "segue"), "api", "--port", "0"],
-        env=child_environment({"SEGUE_HOME": str(settings.home), "COLUMNS": "200"}),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    told = process.stderr.readline()
-    assert "API on http://" in told, told + process.stderr.read()
-    return process, told.split()[2].rstrip(",")
-
-
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     settings = Settings(home=tmp_path_factory.mktemp("serving"), _env_file=None)  # type: ignore[call-arg]
     with running(settings):
         token = create_key(settings, "test", as_of=system_time(), kind=READ)
-        process, url = start_api(settings)
+        process, url = start(settings, "api", says="API")
         store = open_store(settings)
         fence = store.acquire("test", ttl_seconds=600)
         assert fence is not None
         yield Served(settings, url, token, store, fence)
-        process.terminate()
-        assert process.wait(10) == 0
+        assert stop(process) == 0
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from segue.clock import system_time
-from segue.collector import READ, create_key, revoke_key
 from segue.identifiers import Normaliser, load_key
+from segue.keys import READ, create_key, revoke_key
 from segue.serving.limits import RateLimit
 from tests.serving.conftest import Served, entered, state
 

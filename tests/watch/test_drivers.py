@@ -6,7 +6,7 @@ import pytest
 
 from segue.watch import Anomaly, explain
 from segue.watch.drivers import Part, adtributor
-from tests.watch.test_rules import outage
+from tests.anomaly import outage
 
 DAY = date(2026, 2, 25)
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from segue.watch import amount, clean, describe, name_of
 from segue.watch.judge import discoveries, score_of
 from segue.watch.series import Point, make_series
-from segue.watch.tables import Anomaly
 from segue.watch.words import percent, period
+from tests.anomaly import outage
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.floats(0.01, 0.2))
@@ -96,30 +96,6 @@ def test_names_from_data_become_one_short_visible_line(text):
     assert len(line) <= 80
     assert line.isprintable() or " " in line
     assert not any(ord(c) < 32 or c in "\u202e\u200b\u2028" for c in line)
-
-
-def outage(**changes: object) -> Anomaly:
-    from datetime import UTC, datetime
-
-    values: dict = {
-        "anomaly_id": "a",
-        "kpi": "sessions",
-        "slice": "platform=web",
-        "first_date": date(2026, 2, 14),
-        "last_date": date(2026, 2, 14),
-        "value": 41.0,
-        "expected": 214.0,
-        "lower": 174.0,
-        "upper": 263.0,
-        "severity": "high",
-        "direction": "down",
-        "detected_at": datetime(2026, 2, 15, tzinfo=UTC),
-        "worst_date": date(2026, 2, 14),
-        "score": 6.5,
-        "denominator": None,
-        "kind": "count",
-    }
-    return Anomaly(**{**values, **changes})
 
 
 def test_an_anomaly_is_told_in_one_sentence():

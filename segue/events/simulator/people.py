@@ -78,10 +78,6 @@ class People:
     def device_count(self) -> int:
         return len(self.platform)
 
-    @property
-    def household_count(self) -> int:
-        return self.device_count - OWN_DEVICES * self.count
-
     def archetype_on(self, day: int) -> Ints:
         return np.where(day >= self.power_from, POWER, self.archetype)
 

@@ -2,7 +2,7 @@
 
 import logging
 
-from segue.collector.bounded_log import BoundedLog
+from segue.listen import BoundedLog
 
 
 def line(text: str) -> logging.LogRecord:

@@ -32,10 +32,10 @@ READ = Kind("read_tokens", "read token", "tokens")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WriteKey:
-    """A key as it is kept."""
+class Key:
+    """A write key or a read token as it is kept. Times are aware."""
 
-    source: str  # or, of a read token, who reads
+    source: str  # of a read token: who reads
     hash: str  # SHA-256 of the key, in hex: a random key of 32 bytes needs no slower one
     created_at: datetime
     revoked_at: datetime | None = None
@@ -52,12 +52,12 @@ def create_key(settings: Settings, source: str, *, as_of: datetime, kind: Kind =
             f"{source!r} cannot be the name of a {kind.noun}", fix="use letters, digits, dots, dashes: `web`, `ios-app`"
         )
     key = secrets.token_urlsafe(32)
-    with changing_records(_path(settings, kind), WriteKey) as keys:
+    with changing_records(_path(settings, kind), Key) as keys:
         if any(one.source == source and one.revoked_at is None for one in keys):
             raise BadInputError(
                 f"{source} has a {kind.noun} already", fix=f"`segue {kind.command} revoke {source}` first"
             )
-        keys.append(WriteKey(source=source, hash=_hash(key), created_at=as_of))
+        keys.append(Key(source=source, hash=_hash(key), created_at=as_of))
     return key
 
 
@@ -67,21 +67,21 @@ def revoke_key(settings: Settings, source: str, *, as_of: datetime, kind: Kind =
     Raises:
         BadInputError: when the source has no key.
     """
-    with changing_records(_path(settings, kind), WriteKey) as keys:
+    with changing_records(_path(settings, kind), Key) as keys:
         for at, one in enumerate(keys):
             if one.source == source and one.revoked_at is None:
-                keys[at] = WriteKey(source=source, hash=one.hash, created_at=one.created_at, revoked_at=as_of)
+                keys[at] = Key(source=source, hash=one.hash, created_at=one.created_at, revoked_at=as_of)
                 return
         raise BadInputError(f"{source} has no {kind.noun}", fix=f"`segue {kind.command} list` shows those there are")
 
 
-def list_keys(settings: Settings, kind: Kind = WRITE) -> Sequence[WriteKey]:
+def list_keys(settings: Settings, kind: Kind = WRITE) -> Sequence[Key]:
     """Every key that was ever made, oldest first."""
-    return read_records(_path(settings, kind), WriteKey)
+    return read_records(_path(settings, kind), Key)
 
 
 class KeyRing:
-    """The keys in force; follows the file."""
+    """The keys of a kind that are in force; follows the file within a quarter of a second."""
 
     def __init__(self, settings: Settings, kind: Kind = WRITE) -> None:
         self._path = _path(settings, kind)
@@ -109,9 +109,7 @@ class KeyRing:
         except FileNotFoundError:
             seen = None
         if seen != self._seen:
-            self._sources = {
-                one.hash: one.source for one in read_records(self._path, WriteKey) if one.revoked_at is None
-            }
+            self._sources = {one.hash: one.source for one in read_records(self._path, Key) if one.revoked_at is None}
             self._seen = seen
 
 
