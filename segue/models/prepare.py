@@ -29,7 +29,7 @@ _NOT_SOURCES = {"target", "logs", "__pycache__"}
 _KEEP = 10
 
 #: Part of the fingerprint: raise it when the published form changes.
-_FORM = "3"
+_FORM = "4"
 
 #: What the compiler leaves behind; named here too, since importing it would load all of dbt.
 _RESULT, _FAILURE = "project.json", "failure.json"

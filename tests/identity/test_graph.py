@@ -144,9 +144,7 @@ def test_where_nothing_is_late_an_id_goes_only_by_a_merge(stream: list[Message])
     Two messages change what was believed before: an alias may mean a user_id of earlier, and a browser that was taken
     for its device's may sign in as somebody else.
     """
-    stream = [
-        replace(m, late=0, previous=None, device=m.device if m.user or not m.anonymous else None) for m in stream
-    ]
+    stream = [replace(m, late=0, previous=None, device=m.device if m.user or not m.anonymous else None) for m in stream]
     people: dict[Key, str] = {}
     for day in sorted({m.received for m in stream}):
         identifiers, links = staged(m for m in stream if m.received <= day)
