@@ -1,27 +1,21 @@
 """The collector as a process: one event loop that takes requests and appends what they bring."""
 
-import asyncio
 import logging
 import resource
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from segue.collector.app import Collector
 from segue.collector.bounded_log import bound_log
 from segue.collector.keys import KeyRing
-from segue.listen import BACKLOG, address, answer, listen
+from segue.listen import BACKLOG, BoundedProtocol, address, answer, listen
 from segue.log import open_log
 from segue.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-#: A connection whose header is not whole by then is closed.
-_HEADER_SECONDS = 15.0
-_HEADER_BYTES = 64 * 1024
 #: A connection that nobody uses is closed.
 _IDLE_SECONDS = 30
 #: Connections that may be open. Each costs little; a client that only holds them open must not keep others out.
@@ -46,7 +40,7 @@ def serve(settings: Settings, *, port: int | None = None, told: Callable[[str], 
     told(f"collector on {address(settings.collector_host, listener)}")
     config = uvicorn.Config(
         Collector(open_log(settings), KeyRing(settings)),
-        http=_BoundedProtocol,
+        http=BoundedProtocol,
         ws="none",
         loop="uvloop",
         lifespan="off",
@@ -62,46 +56,6 @@ def serve(settings: Settings, *, port: int | None = None, told: Callable[[str], 
         timeout_graceful_shutdown=_STOP_SECONDS,
     )
     answer(config, listener)
-
-
-class _BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's, with what it leaves open: how long a header may take to come, and how large it may be."""
-
-    _deadline: asyncio.TimerHandle | None = None
-    _header_bytes = 0
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._expect_header()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._deadline is not None:
-            self._header_bytes += len(data)
-            if self._header_bytes > _HEADER_BYTES:
-                self.transport.abort()  # type: ignore[attr-defined]
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        if self._deadline is None:
-            self._expect_header()
-
-    def on_headers_complete(self) -> None:
-        self._header_is_here()
-        super().on_headers_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._header_is_here()
-        super().connection_lost(exc)
-
-    def _expect_header(self) -> None:
-        self._header_bytes = 0
-        self._deadline = self.loop.call_later(_HEADER_SECONDS, self.transport.abort)  # type: ignore[attr-defined]
-
-    def _header_is_here(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
 
 
 def _raise_file_limit() -> None:

@@ -7,8 +7,10 @@ import uvicorn
 
 from segue.collector import bound_log
 from segue.dashboard.app import make_app
-from segue.listen import address, answer, listen
+from segue.listen import BoundedProtocol, address, answer, listen
 from segue.settings import Settings
+
+_CONNECTIONS = 512
 
 
 def serve(
@@ -25,6 +27,8 @@ def serve(
     told(f"dashboard on {address(settings.dashboard_host, listener)}")
     config = uvicorn.Config(
         make_app(settings, clock),
+        http=BoundedProtocol,
+        limit_concurrency=_CONNECTIONS,
         log_config=None,
         access_log=False,
         proxy_headers=False,

@@ -8,7 +8,7 @@ from typing import Any
 import uvicorn
 
 from segue.collector import bound_log
-from segue.listen import address, answer, listen
+from segue.listen import BoundedProtocol, address, answer, listen
 from segue.serving.app import make_app
 from segue.settings import Settings
 
@@ -37,7 +37,7 @@ def run_app(app: Any, listener: socket.socket) -> None:
     """Serve an ASGI application on an open socket until SIGTERM or Ctrl-C."""
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",
         loop="uvloop",
         interface="asgi3",

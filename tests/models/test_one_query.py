@@ -74,7 +74,10 @@ def test_bad_input_a_template_that_has_dbt_run_something_is_named(text: str) -> 
 
 
 def test_a_template_may_use_what_writes_sql_and_names_of_its_own() -> None:
-    text = "{% set context = {'a': 1} %}{{ config(materialized='table') }} {{ context.a }} {{ dbt.hash('x') }} {{ p.context }}"
+    text = (
+        "{% set context = {'a': 1} %}{{ config(materialized='table') }} {{ context.a }} {{ dbt.hash('x') }}"
+        " {{ p.context }}"
+    )
     assert beyond_a_template(text) == ""
     assert beyond_a_template("{{ ref('a' }}") == "", "dbt says it better"
 
