@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import dagster as dg
-from rich.console import Console
 
 from orchestration.follow_up import held_up
 from orchestration.processes import end_with_parent, stop_on_signals
+from segue.cli.screen import Screen
 from segue.clock import parse_as_of, system_time
 from segue.errors import SegueError
 from segue.settings import Settings, load_settings
 
-err = Console(stderr=True)
+err = Screen(stderr=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

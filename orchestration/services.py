@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from rich.console import Console
 
 from orchestration.processes import Guard, end_with_parent, guarding, has_ended, start, stop_on_signals
 from segue.cli import app
+from segue.cli.screen import Screen
 from segue.errors import SegueError
 from segue.settings import PROJECT_ROOT, Settings, child_environment, load_settings
 from segue.valkey import SERVED_BY_ANOTHER, is_running, serve_command
@@ -34,7 +34,7 @@ _STOP_SECONDS = 12.0
 _LOG_BYTES = 20_000_000
 _POLL_SECONDS = 0.1
 
-err = Console(stderr=True)
+err = Screen(stderr=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

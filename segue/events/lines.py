@@ -255,6 +255,13 @@ def mend_nul(text: bytearray, size: int) -> None:
         at = text.find(_NUL, at + len(_NUL), size)
 
 
+def without_nul(text: str) -> str:
+    """The same for one text."""
+    mended = bytearray(text.encode())
+    mend_nul(mended, len(mended))
+    return mended.decode()
+
+
 def as_text(raw: bytes) -> str:
     """Bytes as text that can be stored: what is not UTF-8 is written as \\xNN."""
     return raw.rstrip(b"\r\n").decode("utf-8", "backslashreplace").replace("\0", "\\x00")

@@ -165,7 +165,9 @@ def test_bad_input_the_character_nul_in_a_message_is_mended_and_the_tables_can_s
     warehouse = Warehouse(settings)
     ingest(warehouse, as_of=AS_OF)
     ids = ("m\ufffd", "u\ufffd", "\\u0000\ufffd", "b\ufffd")
-    query = 'select message_id, user_id, anonymous_id, properties ->> \'$."a\ufffd"\' from raw.events where user_id = $1'
+    query = (
+        "select message_id, user_id, anonymous_id, properties ->> '$.\"a\ufffd\"' from raw.events where user_id = $1"
+    )
     with warehouse.read() as con:
         assert con.execute(query, ["u\ufffd"]).fetchall() == [ids]
         # The catalog looks for files by the values that a join brings.
