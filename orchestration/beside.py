@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from rich.console import Console
-
 from orchestration.processes import running
 from orchestration.supervisor import State, is_owned, read_state
+from segue.cli.screen import Screen
 from segue.clock import system_time
 from segue.errors import SegueError
 from segue.keys import READ, WRITE, Kind, create_key, list_keys, revoke_key
@@ -24,7 +23,7 @@ _START_SECONDS = 60.0
 #: Longer than the services take to end one after the other.
 _STOP_SECONDS = 45.0
 
-out = Console(soft_wrap=True)
+out = Screen(soft_wrap=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 import uuid
@@ -21,7 +20,7 @@ from orchestration import automation
 from orchestration.builds import AS_OF_METADATA
 from orchestration.lineage import ColumnLineage
 from segue.models import Model, Project, dbt_environment
-from segue.settings import Settings
+from segue.settings import Settings, dbt_child_environment
 from segue.warehouse import Connection, Warehouse
 
 #: Folders of the dbt project whose models are rebuilt day by day.
@@ -135,16 +134,17 @@ def build(
     arguments = ["build", "--exclude-resource-type", "unit_test", *(["--full-refresh"] if full_refresh else [])]
     invocation = DbtCliInvocation.run(
         args=[_dbt_program(), *arguments, *params.selection_args],
-        env={
-            **os.environ,
-            **dbt_environment(settings, as_of=as_of, window=window, project=project.project_dir),
-            "DBT_TARGET_PATH": str(target),
-            "DBT_LOG_PATH": str(target),
-            "DBT_LOG_FORMAT": "json",
-            "DBT_PROJECT_DIR": str(project.project_dir),
-            "PYTHONUNBUFFERED": "1",
-            **({"DBT_INDIRECT_SELECTION": params.indirect_selection} if params.indirect_selection else {}),
-        },
+        env=dbt_child_environment(
+            {
+                **dbt_environment(settings, as_of=as_of, window=window, project=project.project_dir),
+                "DBT_TARGET_PATH": str(target),
+                "DBT_LOG_PATH": str(target),
+                "DBT_LOG_FORMAT": "json",
+                "DBT_PROJECT_DIR": str(project.project_dir),
+                "PYTHONUNBUFFERED": "1",
+                **({"DBT_INDIRECT_SELECTION": params.indirect_selection} if params.indirect_selection else {}),
+            }
+        ),
         manifest=params.manifest,
         dagster_dbt_translator=params.dagster_dbt_translator,
         project_dir=project.project_dir,
@@ -168,10 +168,10 @@ def build(
     finally:
         con.close()
     if not invocation.is_successful():
-        _explain(invocation, target)
+        _explain(invocation, target, settings)
 
 
-def _explain(invocation: DbtCliInvocation, target: Path) -> None:
+def _explain(invocation: DbtCliInvocation, target: Path, settings: Settings) -> None:
     """Raise with dbt's words for each model that failed; failed tests have spoken as asset checks."""
     results = target / "run_results.json"
     failed: dict[str, str] = {}
@@ -179,9 +179,9 @@ def _explain(invocation: DbtCliInvocation, target: Path) -> None:
         for result in json.loads(results.read_text())["results"]:
             kind, _, name = result["unique_id"].partition(".")
             if kind in {"model", "seed", "snapshot"} and result["status"] == "error":
-                failed[name.partition(".")[2]] = " ".join((result["message"] or "").split())
+                failed[name.partition(".")[2]] = settings.without_secrets(" ".join((result["message"] or "").split()))
     else:
-        error = invocation.get_error()
+        error = settings.without_secrets(str(invocation.get_error()))
         raise dg.Failure(f"dbt did not run: {error}", metadata={"log": dg.MetadataValue.path(str(target / "dbt.log"))})
     if failed:
         lines = [f"{name}: {message}" for name, message in failed.items()]

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -20,6 +19,7 @@ from orchestration.turns import turn
 from orchestration.up import announce, dashboard_of, serving, wait
 from segue import watch
 from segue.cli.console import print_error
+from segue.cli.screen import Screen
 from segue.clock import system_time
 from segue.errors import SegueError
 from segue.events import accounting
@@ -28,8 +28,8 @@ from segue.segments import sizes
 from segue.settings import Settings, load_settings
 from segue.warehouse import Warehouse
 
-out = Console()
-err = Console(stderr=True, soft_wrap=True)
+out = Screen()
+err = Screen(stderr=True, soft_wrap=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

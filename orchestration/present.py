@@ -1,6 +1,7 @@
 """Metadata that a person wants to see: tables, pictures, times."""
 
 import base64
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime
@@ -8,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+
+from segue.cli.screen import visible
+
+_SPECIAL = re.compile(r"[\\|\[\]<>`&]")
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> dg.MarkdownMetadataValue:
@@ -18,7 +23,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> dg.MarkdownM
 
 def picture(png: bytes, *, title: str) -> dg.MarkdownMetadataValue:
     """A PNG, shown inline."""
-    return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})")
+    return dg.MetadataValue.md(f"![{_text(title)}](data:image/png;base64,{base64.b64encode(png).decode()})")
 
 
 def link(path: Path) -> dg.PathMetadataValue:
@@ -55,5 +60,12 @@ def _cell(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.4g}"
-    # A bar would end the cell, a line break the row.
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    return _text(str(value))
+
+
+def _text(text: str) -> str:
+    """A text in Markdown, as it is: no name of an event or a slice is a link, a picture from elsewhere or HTML.
+
+    A bar would also end the cell, a line break the row.
+    """
+    return _SPECIAL.sub(r"\\\g<0>", visible(" ".join(text.split())))

@@ -6,6 +6,8 @@ from typing import Any
 
 import dagster as dg
 
+from segue.cli.screen import visible
+
 _NAME = "segue.progress"
 
 
@@ -54,7 +56,7 @@ class _Lines(logging.Handler):
         return ", ".join(done) if len(done) <= 4 else f"{', '.join(done[:3])} and {len(done) - 3} more"
 
     def _say(self, line: str) -> None:
-        sys.stderr.write(line.rstrip() + "\n")
+        sys.stderr.write(visible(line.rstrip()) + "\n")
         sys.stderr.flush()
 
 

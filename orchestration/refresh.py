@@ -2,23 +2,29 @@
 
 import argparse
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 import dagster as dg
-from rich.console import Console
+from rich.markup import escape
 
 from orchestration.follow_up import held_up
 from orchestration.processes import end_with_parent, stop_on_signals
 from segue.cli.console import print_error
+from segue.cli.screen import Screen
 from segue.clock import parse_as_of, system_time
 from segue.errors import SegueError
 from segue.settings import Settings, load_settings
 
-err = Console(stderr=True)
+err = Screen(stderr=True)
+
+#: With less, SQLite cannot even begin a transaction.
+_LEAST_FREE_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,20 +47,34 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     stop_on_signals()
     end_with_parent()
+    home = None
     try:
         as_of = parse_as_of(options.as_of) if options.as_of else system_time()
-        outcome = refresh(load_settings(), as_of=as_of)
+        settings = load_settings()
+        home = settings.home
+        outcome = refresh(settings, as_of=as_of)
     except SegueError as error:
         print_error(error)
         return 1
     except KeyboardInterrupt:
         err.print("stopped")
         return 130
+    except Exception:
+        # Dagster's own files are written everywhere, and each place says so in other words.
+        if home is None or not _is_full(home):
+            raise
+        err.print(f"[bold red]error[/] the disk of {escape(str(home))} is full; what was committed is safe")
+        err.print("  fix: free space, then `segue refresh` again", highlight=False)
+        return 1
     for step, reason in outcome.failures:
         err.print(f"[bold red]failed[/] {step}", highlight=False)
         err.print(reason, markup=False, highlight=False)
     err.print(f"{outcome.materialized} assets as of {as_of:%Y-%m-%d %H:%M} UTC", highlight=False)
     return 0 if outcome.success else 1
+
+
+def _is_full(home: Path) -> bool:
+    return home.exists() and shutil.disk_usage(home).free < _LEAST_FREE_BYTES
 
 
 def refresh(settings: Settings, *, as_of: datetime) -> Outcome:

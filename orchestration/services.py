@@ -5,16 +5,15 @@ import os
 import socket
 import sys
 
-from rich.console import Console
-
 from orchestration.processes import end_with_parent, guarding, stop_on_signals
 from orchestration.supervisor import STOP_SECONDS, Service, Supervisor, owning
 from segue.cli.console import print_error
+from segue.cli.screen import Screen
 from segue.errors import SegueError
 from segue.settings import Settings, load_settings
 from segue.valkey import serve_command
 
-err = Console(stderr=True)
+err = Screen(stderr=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import requests
-from rich.console import Console
 
 from orchestration.beside import Realtime, realtime
 from orchestration.beside import announce as announce_realtime
 from orchestration.processes import end_with_parent, running, stop_on_signals
 from segue.cli.console import print_error
+from segue.cli.screen import Screen
 from segue.errors import SegueError
 from segue.settings import PROJECT_ROOT, Settings, load_settings
 
@@ -24,8 +24,8 @@ HOST = "127.0.0.1"
 _FIRST_PORT = 3000
 _START_SECONDS = 120.0
 
-out = Console()
-err = Console(stderr=True, soft_wrap=True)
+out = Screen()
+err = Screen(stderr=True, soft_wrap=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,5 +1,6 @@
 """What every process that answers HTTP does alike: open its socket, answer, say little of rubbish, and end as asked."""
 
+import asyncio
 import logging
 import signal
 import socket
@@ -8,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from segue.errors import BadSettingError
 
@@ -24,6 +26,9 @@ _STOP_SECONDS = 3
 _LOGGERS = ("uvicorn.error", "asyncio", "segue.collector.app")
 _LINE_SECONDS = 60.0
 _LINES = 1_000
+#: A connection whose header is not whole by then is closed.
+_HEADER_SECONDS = 15.0
+_HEADER_BYTES = 64 * 1024
 
 
 def listen(host: str, port: int, *, who: str, setting: str) -> socket.socket:
@@ -67,7 +72,7 @@ def answer(app: Any, listener: socket.socket, **options: Any) -> None:
         # uvicorn ends on these, and passes them on when it is done: to end as asked is no failure.
         signal.signal(number, lambda *_: None)
     alike: dict[str, Any] = {
-        "http": "httptools",
+        "http": BoundedProtocol,
         "ws": "none",
         "loop": "uvloop",
         "interface": "asgi3",
@@ -110,3 +115,43 @@ class BoundedLog(logging.Filter):
         if left_out:
             record.msg = f"{text} (and {left_out} times before)"
         return True
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's, with what it leaves open: how long a header may take to come, and how large it may be."""
+
+    _deadline: asyncio.TimerHandle | None = None
+    _header_bytes = 0
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._expect_header()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._deadline is not None:
+            self._header_bytes += len(data)
+            if self._header_bytes > _HEADER_BYTES:
+                self.transport.abort()  # type: ignore[attr-defined]
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._deadline is None:
+            self._expect_header()
+
+    def on_headers_complete(self) -> None:
+        self._header_is_here()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._header_is_here()
+        super().connection_lost(exc)
+
+    def _expect_header(self) -> None:
+        self._header_bytes = 0
+        self._deadline = self.loop.call_later(_HEADER_SECONDS, self.transport.abort)  # type: ignore[attr-defined]
+
+    def _header_is_here(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None

@@ -1,6 +1,7 @@
 """Every setting of Segue, typed, in one place: `SEGUE_*` in the environment or in `.env`."""
 
 import os
+import re
 from collections.abc import Mapping
 from datetime import date
 from functools import cached_property
@@ -12,6 +13,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from segue.errors import BadSettingError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+#: A password inside an address, as `user:password@host` or as `password=…` of a PostgreSQL catalog.
+_PASSWORD = re.compile(
+    r"(?<=:)(?P<url>[^:/@\s]+)(?=@)|\b(?:password|sslpassword)\s*=\s*(?P<pair>'(?:\\.|[^'])*'|\S+)", re.I
+)
+#: Shorter words stand in any text.
+_SHORTEST_SECRET = 4
+_STARS = "**********"
 
 
 class Settings(BaseSettings):
@@ -132,6 +141,21 @@ class Settings(BaseSettings):
         """Where DuckLake writes Parquet files."""
         return self.data_path or str(self.warehouse_home / "data")
 
+    @cached_property
+    def _secrets(self) -> tuple[str, ...]:
+        values = [getattr(self, name) for name in type(self).model_fields]
+        found = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+        for value in (self.catalog, self.valkey_url, self.data_path):
+            found += [m["url"] or m["pair"].strip("'") for m in _PASSWORD.finditer(value)]
+        # The longest first: one may be part of another.
+        return tuple(sorted((one for one in found if len(one) >= _SHORTEST_SECRET), key=len, reverse=True))
+
+    def without_secrets(self, text: str) -> str:
+        """The text with stars for every secret of these settings: for messages that quote an address."""
+        for secret in self._secrets:
+            text = text.replace(secret, _STARS)
+        return text
+
     @property
     def catalog_is_sqlite(self) -> bool:
         """Whether the catalog is the file under the home, and no server."""
@@ -166,6 +190,14 @@ def machine_memory_bytes() -> int:
     except OSError:
         return total
     return min(total, int(limit)) if limit.isdigit() else total
+
+
+def dbt_child_environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """As `child_environment`, for dbt: without what only others need to know, since templates can ask for it."""
+    withheld = {f"SEGUE_{name.upper()}" for name in ("slack_webhook_url", "slack_token", "smtp_url", "valkey_url")}
+    is_webhook = re.compile(r"SEGUE_WEBHOOK_\w+_(URL|SECRET)")
+    kept = {k: v for k, v in os.environ.items() if k not in withheld and not is_webhook.fullmatch(k)}
+    return {**kept, **extra}
 
 
 def child_environment(extra: Mapping[str, str]) -> dict[str, str]:

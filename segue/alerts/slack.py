@@ -59,9 +59,14 @@ def render(alert: Alert) -> dict[str, Any]:
         blocks += _sections(quoted)
     if alert.url is not None:
         blocks.append(_section(f"*<{escape(alert.url)}|{escape(alert.link_text)}>*"))
-    blocks.append({"type": "context", "elements": [{"type": "mrkdwn", "text": escape(_footer(alert))}]})
+    blocks.append({"type": "context", "elements": [_words(escape(_footer(alert)))]})
     fallback = _cut_escaped(escape(f"{mark} {alert.title}. {alert.summary}"), MAX_FALLBACK)
-    return {"text": fallback, "blocks": blocks[:MAX_BLOCKS]}
+    return {"text": fallback, "blocks": blocks[:MAX_BLOCKS], "unfurl_links": False, "unfurl_media": False}
+
+
+def _words(text: str) -> dict[str, Any]:
+    """Text with our own marks. Verbatim: Slack makes no link of an address or a name that an event brought along."""
+    return {"type": "mrkdwn", "text": text, "verbatim": True}
 
 
 def _item(item: Item) -> dict[str, Any]:
@@ -71,7 +76,7 @@ def _item(item: Item) -> dict[str, Any]:
 
 def _facts(item: Item) -> dict[str, Any]:
     texts = [_cut_escaped(f"*{escape(label)}*\n{escape(value)}", MAX_FIELD) for label, value in item.facts[:10]]
-    return {"type": "section", "fields": [{"type": "mrkdwn", "text": text} for text in texts]}
+    return {"type": "section", "fields": [_words(text) for text in texts]}
 
 
 def _line(item: Item) -> str:
@@ -79,7 +84,7 @@ def _line(item: Item) -> str:
 
 
 def _section(text: str) -> dict[str, Any]:
-    return {"type": "section", "text": {"type": "mrkdwn", "text": _cut_escaped(text, MAX_SECTION)}}
+    return {"type": "section", "text": _words(_cut_escaped(text, MAX_SECTION))}
 
 
 def _sections(lines: list[str]) -> list[dict[str, Any]]:

@@ -92,6 +92,7 @@ class Bot:
             blocks=payload["blocks"],
             thread_ts=thread.ts if thread else None,
             unfurl_links=False,
+            unfurl_media=False,
             metadata={"event_type": _EVENT, "event_payload": {"alert_id": alert.alert_id}},
         )
         posted = Posted(channel_id=str(answer["channel"]), ts=str(answer["ts"]))

@@ -5,15 +5,15 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from segue.cli.screen import Screen, visible
 from segue.clock import parse_as_of, system_time
 from segue.errors import SegueError
 from segue.settings import Settings, load_settings
@@ -21,8 +21,8 @@ from segue.warehouse import Warehouse
 
 #: Answers go to stdout; progress and hints to stderr, so that output can be piped.
 #: What is piped gets wide lines: a table squeezed into 80 columns is of use to nobody.
-out = Console(width=None if sys.stdout.isatty() else 200)
-err = Console(stderr=True)
+out = Screen(width=None if sys.stdout.isatty() else 200)
+err = Screen(stderr=True)
 
 
 class Format(StrEnum):
@@ -79,7 +79,8 @@ def print_rows(
     elif format is Format.csv:
         writer = csv.writer(sys.stdout)
         writer.writerow(columns)
-        writer.writerows([_plain(value) for value in row] for row in rows)
+        show = visible if sys.stdout.isatty() else str
+        writer.writerows([_csv_cell(_plain(value), show) for value in row] for row in rows)
     else:
         table = Table(title=title, title_justify="left", header_style="bold")
         for column in columns:
@@ -98,11 +99,17 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _csv_cell(value: Any, show: Callable[[str], str]) -> Any:
+    return show(value) if isinstance(value, str) else value
+
+
 def _cell(value: Any) -> str:
     from rich.markup import escape
 
     return (
         ""
         if value is None
-        else escape(f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(_plain(value)))
+        else escape(
+            f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else visible(str(_plain(value)))
+        )
     )

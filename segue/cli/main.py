@@ -47,7 +47,11 @@ def config(format: OutputFormat = Format.table) -> None:
     """Every setting: its variable, its value in force, its meaning. Secrets are shown as stars."""
     current = settings()
     rows = [
-        (f"SEGUE_{name.upper()}", "" if (value := getattr(current, name)) is None else str(value), field.description)
+        (
+            f"SEGUE_{name.upper()}",
+            "" if (value := getattr(current, name)) is None else current.without_secrets(str(value)),
+            field.description,
+        )
         for name, field in type(current).model_fields.items()
     ]
     print_rows(["variable", "value", "meaning"], rows, format)

@@ -95,10 +95,10 @@ def dbt(context: typer.Context, as_of: AsOf = None) -> None:
     import sys
 
     from segue.models import dbt_environment
-    from segue.settings import child_environment
+    from segue.settings import dbt_child_environment
 
     current = settings()
-    environment = child_environment(
+    environment = dbt_child_environment(
         dbt_environment(current, as_of=moment(as_of)) | {"DBT_PROJECT_DIR": str(current.dbt_project)}
     )
     # Replaces this process, so that dbt's exit code and signals are its own.

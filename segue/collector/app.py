@@ -118,7 +118,7 @@ class Collector:
                 "headers": [
                     (b"content-type", answer.content_type),
                     (b"content-length", b"%d" % len(answer.body)),
-                    *_CORS,
+                    *(_CORS if _is_for_pages(path) else ()),
                     *answer.headers,
                 ],
             }
@@ -207,6 +207,11 @@ class Collector:
         protocol = headers.get(b"x-forwarded-proto", b"http").decode("latin-1")
         here = {"apiKey": key, "apiHost": f"{host}/v1", "protocol": protocol}
         return Answer(200, msgspec.json.encode({"integrations": {"Segment.io": here}, "plan": {}}))
+
+
+def _is_for_pages(path: str) -> bool:
+    """Whether a web page's script may read the answer: the figures of the collector are nobody's who passes by."""
+    return path not in ("/health", "/metrics")
 
 
 _OTHERS = ("/health", "/metrics", "/v1/m")

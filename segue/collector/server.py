@@ -1,13 +1,9 @@
 """The collector as a process: one event loop that takes requests and appends what they bring."""
 
-import asyncio
 import logging
 import resource
 import sys
 from collections.abc import Callable
-from typing import Any
-
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from segue.collector.app import Collector
 from segue.keys import KeyRing
@@ -17,9 +13,6 @@ from segue.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-#: A connection whose header is not whole by then is closed.
-_HEADER_SECONDS = 15.0
-_HEADER_BYTES = 64 * 1024
 #: Connections that may be open. Each costs little; a client that only holds them open must not keep others out.
 _CONNECTIONS = 16_384
 _STOP_SECONDS = 5
@@ -42,52 +35,11 @@ def serve(settings: Settings, *, port: int | None = None, told: Callable[[str], 
     answer(
         Collector(open_log(settings), KeyRing(settings)),
         listener,
-        http=_BoundedProtocol,
         lifespan="off",
         date_header=False,
         limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=_STOP_SECONDS,
     )
-
-
-class _BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's, with what it leaves open: how long a header may take to come, and how large it may be."""
-
-    _deadline: asyncio.TimerHandle | None = None
-    _header_bytes = 0
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._expect_header()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._deadline is not None:
-            self._header_bytes += len(data)
-            if self._header_bytes > _HEADER_BYTES:
-                self.transport.abort()  # type: ignore[attr-defined]
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        if self._deadline is None:
-            self._expect_header()
-
-    def on_headers_complete(self) -> None:
-        self._header_is_here()
-        super().on_headers_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._header_is_here()
-        super().connection_lost(exc)
-
-    def _expect_header(self) -> None:
-        self._header_bytes = 0
-        self._deadline = self.loop.call_later(_HEADER_SECONDS, self.transport.abort)  # type: ignore[attr-defined]
-
-    def _header_is_here(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
 
 
 def _raise_file_limit() -> None:

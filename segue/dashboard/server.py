@@ -7,6 +7,8 @@ from segue.dashboard.app import make_app
 from segue.listen import address, answer, listen
 from segue.settings import Settings
 
+_CONNECTIONS = 512
+
 
 def serve(
     settings: Settings, *, clock: Callable[[], datetime], port: int | None = None, told: Callable[[str], None] = print
@@ -23,4 +25,4 @@ def serve(
     wanted = settings.dashboard_port if port is None else port
     listener = listen(settings.dashboard_host, wanted, who="the dashboard", setting="SEGUE_DASHBOARD_PORT")
     told(f"dashboard on {address(settings.dashboard_host, listener)}")
-    answer(make_app(settings, clock), listener)
+    answer(make_app(settings, clock), listener, limit_concurrency=_CONNECTIONS)

@@ -12,7 +12,7 @@ from segue.clock import to_warehouse
 from segue.events import spec
 from segue.events.contracts import Contract
 from segue.events.explain import explain
-from segue.events.lines import as_text
+from segue.events.lines import as_text, mend_nul
 from segue.warehouse import ArrowSlot
 
 #: What stands in `source` when a line does not say.
@@ -121,6 +121,9 @@ class Judge:
 
 def _texts(lines: bytes) -> tuple[pa.LargeStringArray, tuple[RefusedLine, ...]]:
     """The lines that are not blank, as one array over the same bytes; and those that are not UTF-8."""
+    mended = bytearray(lines)
+    mend_nul(mended, len(mended))
+    lines = bytes(mended)
     data = np.frombuffer(lines, np.uint8)
     ends = np.flatnonzero(data == ord("\n")).astype(np.int64) + 1
     if not len(ends) or ends[-1] < len(data):

@@ -19,6 +19,10 @@ MAX_LINE_BYTES = 1 << 24
 #: So much of a refused line is kept as its payload.
 KEPT_BYTES = 1 << 16
 
+#: As JSON writes them; of the same length, so that nothing moves.
+_NUL, _BROKEN = b"\\u0000", b"\\ufffd"
+_BACKSLASH = ord("\\")
+
 Numbers = npt.NDArray[np.int64]
 
 
@@ -184,6 +188,7 @@ class LineReader:
         )
 
     def _chunk(self, pending: _Pending, used: int, *, is_boundary: bool, files_done: int) -> Chunk:
+        mend_nul(self._buffer, used)
         starts, ends = np.array(pending.starts, np.int64), np.array(pending.ends, np.int64)
         file = np.concatenate(pending.file) if pending.file else np.empty(0, np.int64)
         line = np.concatenate(pending.line) if pending.line else np.empty(0, np.int64)
@@ -232,6 +237,29 @@ class LineReader:
             )
             return Fault(file=file, line=line, reason="bad_encoding", detail=detail, payload=as_text(raw))
         return None
+
+
+def mend_nul(text: bytearray, size: int) -> None:
+    """Write the character that stands for a broken one wherever JSON spells the character NUL, in the first `size`.
+
+    C ends a text at a NUL, and so does the catalog of the warehouse when it is asked for one: a single message with
+    it in an identifier would have every later look at the table fail.
+    """
+    at = text.find(_NUL, 0, size)
+    while at >= 0:
+        before = at
+        while before > 0 and text[before - 1] == _BACKSLASH:
+            before -= 1
+        if (at - before) % 2 == 0:  # else the backslash is itself escaped, and zeros follow
+            text[at : at + len(_NUL)] = _BROKEN
+        at = text.find(_NUL, at + len(_NUL), size)
+
+
+def without_nul(text: str) -> str:
+    """The same for one text."""
+    mended = bytearray(text.encode())
+    mend_nul(mended, len(mended))
+    return mended.decode()
 
 
 def as_text(raw: bytes) -> str:

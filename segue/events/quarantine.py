@@ -12,7 +12,7 @@ from segue.clock import to_warehouse
 from segue.errors import BadInputError
 from segue.events.contracts import Contract, load_contracts
 from segue.events.explain import REASONS
-from segue.events.lines import Chunk
+from segue.events.lines import Chunk, without_nul
 from segue.events.loader import Loader, Origin, Refused, Tally
 from segue.events.spec import TOLERANCE
 from segue.events.tables import REPLAY, ensure_tables, has_tables
@@ -156,7 +156,7 @@ def _replay_batch(
     try:
         load_id = int(scalar(con, "select coalesce(max(load_id), 0) + 1 from raw.loads"))
         chunk = Chunk(
-            lines=pa.array([payload for _, payload, _, _ in batch], pa.large_string()),
+            lines=pa.array([without_nul(payload) for _, payload, _, _ in batch], pa.large_string()),
             file=np.zeros(len(batch), np.int64),
             line=np.arange(len(batch), dtype=np.int64),
             faults=(),

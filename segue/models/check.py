@@ -1,12 +1,15 @@
 """Runs every model's compiled SQL on empty tables: what the database would refuse, it refuses here, without data."""
 
 import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 
 import duckdb
 
 from segue.identifiers import Normaliser
+from segue.models.one_query import beyond_a_query
 from segue.models.project import SEGMENT_SCHEMA, BrokenModel, Model, quote
 from segue.models.tables import TABLES, create_empty
 from segue.scoring import register
@@ -15,14 +18,21 @@ from segue.warehouse import Connection
 #: Any time will do: there is no data to compare it with.
 _SOME_TIME = datetime(2026, 1, 1)  # noqa: DTZ001 — naive UTC, as in the warehouse
 
+#: Of what takes milliseconds, since the tables are empty.
+_SECONDS, _MEMORY = 10.0, "1GB"
+
 
 def empty_lake() -> Connection:
-    """An in-memory DuckDB whose default catalog has the warehouse's name, as the compiled SQL expects."""
+    """An in-memory DuckDB whose default catalog has the warehouse's name, as the compiled SQL expects.
+
+    It can open no file and no other database: what runs in it was written by somebody else.
+    """
     con = duckdb.connect(":memory:")
     con.execute("set TimeZone = 'UTC'")
     register(con)
     con.execute("attach ':memory:' as lake")
     con.execute("use lake")
+    con.execute("set enable_external_access = false")
     return con
 
 
@@ -39,6 +49,7 @@ def check(
         raw_sql: path → text as the analyst wrote it, for line numbers.
     """
     con = empty_lake()
+    con.execute(f"set memory_limit = '{_MEMORY}'; set max_temp_directory_size = '0KiB'")
     Normaliser(b"checked without data").register(con)
     known: set[str] = set()
     for relation, columns in {**source_columns, **TABLES}.items():
@@ -52,7 +63,10 @@ def check(
     unchecked: set[str] = set()
     for model in models:
         culprits = [name for name in model.depends_on if name in broken]
-        if culprits:
+        beyond = beyond_a_query(con, model.compiled_sql)
+        if beyond:
+            broken[model.name] = no_query(model.name, model.path, beyond)
+        elif culprits:
             broken[model.name] = depends_on_broken(model.name, model.path, culprits[0])
         elif model.relation in TABLES:
             broken[model.name] = BrokenModel(
@@ -78,11 +92,37 @@ def depends_on_broken(name: str, path: str, culprit: str) -> BrokenModel:
     )
 
 
+def no_query(name: str, path: str, beyond: str) -> BrokenModel:
+    """What is said of a definition that would do more than to select rows."""
+    return BrokenModel(
+        name=name,
+        path=path,
+        reason=f"{path}: {beyond}.",
+        fix="select from ref() and source() alone; what needs more is a macro, which an administrator reviews",
+    )
+
+
+@contextmanager
+def _in_time(con: Connection) -> Iterator[None]:
+    """Stop what does not end: a recursion, or everything joined with everything."""
+    timer = threading.Timer(_SECONDS, con.interrupt)
+    timer.start()
+    try:
+        yield
+    except duckdb.InterruptException as error:
+        raise duckdb.Error(f"it does not end within {_SECONDS:.0f} s although its tables are empty") from error
+    except duckdb.OutOfMemoryException as error:
+        raise duckdb.Error(f"it needs more than {_MEMORY} although its tables are empty") from error
+    finally:
+        timer.cancel()
+
+
 def _try(con: Connection, model: Model, raw: str) -> BrokenModel | None:
     con.execute(f"create schema if not exists {quote(model.schema)}")
     try:
         # The SQL starts on line 2, so that its line numbers are one less than DuckDB's.
-        con.execute(f"create table {model.quoted} as\n{model.compiled_sql}")
+        with _in_time(con):
+            con.execute(f"create table {model.quoted} as\n{model.compiled_sql}")
     except duckdb.Error as error:
         return BrokenModel(
             name=model.name,

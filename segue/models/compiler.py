@@ -19,10 +19,11 @@ from dbt.adapters.duckdb.environments.local import LocalEnvironment
 from dbt.cli.main import dbtRunner
 
 from segue.errors import DefinitionError
-from segue.models.check import check, depends_on_broken
+from segue.models.check import check, depends_on_broken, no_query
 from segue.models.faults import is_conflict, missing_reference, named_files, sentence
 from segue.models.kpis import VARIABLE, kpi_models
-from segue.models.manifest import read_models
+from segue.models.manifest import read_models, read_orders
+from segue.models.one_query import beyond_a_template
 from segue.models.person_local import broken_promises
 from segue.models.project import BrokenModel, Project
 
@@ -61,6 +62,8 @@ class Workshop:
         Raises:
             DefinitionError: when the fault is in no single definition and no earlier state can stand in.
         """
+        for broken in self._more_than_queries():
+            self._leave_out(broken)
         for _ in range(2 * len(self._raw) + 10):
             complaint = self._compile()
             if complaint is not None:
@@ -76,12 +79,20 @@ class Workshop:
                 source_columns=source_columns,
             )
             # What the database refuses comes first: there is no use in following it.
-            refused = check(models, source_columns, self._raw) or broken_promises(project)
+            orders = read_orders(self._home / "target")
+            refused = orders or check(models, source_columns, self._raw) or broken_promises(project)
             for broken in refused:
                 self._leave_out(broken)
             if not refused:
                 return project
         raise DefinitionError("the dbt project does not compile, whatever is left out", fix=_SHOW)
+
+    def _more_than_queries(self) -> list[BrokenModel]:
+        """Definitions that would have dbt run something: found before dbt reads them, since it runs some at once."""
+        found = [(path, "it is Python, and a model is one query") for path in self._raw if _is_program(path)]
+        texts = [(path, text) for path, text in self._raw.items() if path.endswith(".sql") and _is_definition(path)]
+        found += [(path, beyond) for path, text in texts if (beyond := beyond_a_template(text))]
+        return [no_query(Path(path).stem, path, beyond) for path, beyond in found]
 
     def _files(self) -> list[str]:
         return sorted(str(path.relative_to(self._root)) for path in self._root.rglob("*") if path.is_file())
@@ -213,6 +224,10 @@ def _is_definition(path: str) -> bool:
     return path.split("/")[0] not in ("macros", "dbt_packages") and "/" in path and path.endswith((".sql", *_YAML))
 
 
+def _is_program(path: str) -> bool:
+    return path.startswith("models/") and path.endswith(".py")
+
+
 def _is_about(entry: Any, key: str, name: str) -> bool:
     if not isinstance(entry, dict):
         return False
@@ -240,6 +255,7 @@ def _stand_in(_cls: Any, creds: Any, _plugins: Any = None) -> Any:
     con = duckdb.connect(":memory:")
     for attachment in creds.attach or []:
         con.execute(f"attach ':memory:' as {attachment.alias}")
+    con.execute("set enable_external_access = false")
     return con
 
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segue.models.project import Model
+from segue.models.check import no_query
+from segue.models.one_query import beyond_a_model
+from segue.models.project import BrokenModel, Model
 
 
 def read_models(target: Path) -> tuple[tuple[Model, ...], dict[str, dict[str, str]]]:
@@ -47,6 +49,14 @@ def read_models(target: Path) -> tuple[tuple[Model, ...], dict[str, dict[str, st
             )
         )
     return tuple(models), sources
+
+
+def read_orders(target: Path) -> tuple[BrokenModel, ...]:
+    """Models whose configuration has more run than their query."""
+    manifest: dict[str, Any] = json.loads((target / "manifest.json").read_text())
+    nodes = (node for node in manifest["nodes"].values() if node["resource_type"] == "model")
+    found = ((node, beyond_a_model(node["config"])) for node in nodes)
+    return tuple(no_query(node["name"], node["original_file_path"], beyond) for node, beyond in found if beyond)
 
 
 def _compiled(node: Mapping[str, Any], target: Path) -> str:

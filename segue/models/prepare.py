@@ -17,7 +17,7 @@ from segue.errors import DefinitionError
 from segue.identifiers import Normaliser, load_key, load_rules
 from segue.models.environment import dbt_environment
 from segue.models.project import Project
-from segue.settings import PROJECT_ROOT, Settings, child_environment
+from segue.settings import PROJECT_ROOT, Settings, dbt_child_environment
 from segue.warehouse import WriterLock
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ _NOT_SOURCES = {"target", "logs", "__pycache__"}
 _KEEP = 10
 
 #: Part of the fingerprint: raise it when the published form changes.
-_FORM = "3"
+_FORM = "4"
 
 #: What the compiler leaves behind; named here too, since importing it would load all of dbt.
 _RESULT, _FAILURE = "project.json", "failure.json"
@@ -138,7 +138,7 @@ def _publish(work: Path, home: Path) -> None:
 
 def _compile(settings: Settings, work: Path, last_good: Path | None) -> None:
     # The compiled SQL holds no time, so any will do.
-    environment = child_environment(dbt_environment(settings, as_of=datetime(2026, 1, 1, tzinfo=UTC)))
+    environment = dbt_child_environment(dbt_environment(settings, as_of=datetime(2026, 1, 1, tzinfo=UTC)))
     command = [sys.executable, "-m", "segue.models.compiler", str(work), *([str(last_good)] if last_good else [])]
     done = subprocess.run(command, env=environment, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
     if done.returncode == 0:
@@ -148,7 +148,7 @@ def _compile(settings: Settings, work: Path, last_good: Path | None) -> None:
         raise DefinitionError(failure["message"], fix=failure["fix"])
     said = (done.stderr or done.stdout).strip().splitlines()
     raise DefinitionError(
-        f"dbt ended with code {done.returncode}: {said[-1] if said else 'no message'}",
+        settings.without_secrets(f"dbt ended with code {done.returncode}: {said[-1] if said else 'no message'}"),
         fix="`segue dbt parse` shows more",
     )
 

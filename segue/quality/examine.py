@@ -18,6 +18,9 @@ from segue.warehouse import Connection, has_table
 #: Days that are judged, and days before them that say what is usual.
 _JUDGED, _BEFORE = 14, 28
 _LEAST_WEEKS = 2
+#: Properties of one event that are looked at, the most common first, and new ones that are named each. Names come with
+#: events: a sender that uses ids as names of properties brings a million of them.
+_MOST_PROPERTIES, _MOST_NEW = 200, 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,10 +101,16 @@ def _volume(look: _Look) -> list[Finding]:
         select 'source', coalesce(source, '?'), received_at::date, count(*) from raw.events
         where received_at > $1 and received_at <= $2 group by all
         union all
-        select 'event', coalesce(event, type), received_at::date, count(*) from raw.events
-        where received_at > $1 and received_at <= $2 group by all
+        (
+            select * from (
+                select 'event', coalesce(event, type) as name, received_at::date, count(*) as n from raw.events
+                where received_at > $1 and received_at <= $2 group by all
+            )
+            -- What was never common has no usual day.
+            qualify max(n) over (partition by name) >= $3
+        )
         """,
-        [look.since, to_warehouse(look.as_of)],
+        [look.since, to_warehouse(look.as_of), look.limits.least_messages],
     ).fetchall()
     table: dict[tuple[str, str], dict[date, int]] = {}
     for kind, name, day, count in rows:
@@ -196,10 +205,13 @@ def _drift(look: _Look) -> list[Finding]:
             from raw.events
             where received_at > $1 and received_at <= $2 and type in ('track', 'page', 'screen')
         ),
-        totals as (select name, day, count(*) as total from messages group by all),
+        totals as (
+            select * from (select name, day, count(*) as total from messages group by all)
+            qualify sum(case when day < $3 then total else 0 end) over (partition by name) >= $4
+        ),
         keys as (
             select name, day, unnest(json_keys(properties)) as property, properties
-            from messages where json_type(properties) = 'OBJECT'
+            from messages where json_type(properties) = 'OBJECT' and name in (select name from totals)
         ),
         typed as (
             select
@@ -210,14 +222,30 @@ def _drift(look: _Look) -> list[Finding]:
                     when 'NULL' then 'nothing' else 'structure'
                 end as kind
             from keys
+        ),
+        counted as (select name, day, property, kind, count(*) as n from typed group by all),
+        placed as (
+            select *, row_number() over (partition by name order by n desc, property) as place
+            from (select name, property, sum(n) as n from counted group by all)
         )
-        select typed.name, typed.day, typed.property, typed.kind, count(*), any_value(totals.total)
-        from typed inner join totals on typed.name = totals.name and typed.day = totals.day
-        group by all
+        select counted.name, counted.day, counted.property, counted.kind, counted.n, totals.total
+        from counted
+        inner join totals on counted.name = totals.name and counted.day = totals.day
+        inner join placed on counted.name = placed.name and counted.property = placed.property
+        where placed.place <= $5
         union all
         select name, day, '', '', 0, total from totals
+        union all
+        select name, $6, '', 'beyond', max(place), 0 from placed group by name having max(place) > $5
         """,
-        [look.since, to_warehouse(look.as_of)],
+        [
+            look.since,
+            to_warehouse(look.as_of),
+            look.first,
+            look.limits.least_messages,
+            _MOST_PROPERTIES,
+            look.last,
+        ],
     ).fetchall()
     return _drift_of(look, rows)
 
@@ -225,12 +253,17 @@ def _drift(look: _Look) -> list[Finding]:
 def _drift_of(look: _Look, rows: Sequence[tuple[str, date, str, str, int, int]]) -> list[Finding]:
     totals: dict[str, dict[date, int]] = {}
     kinds: dict[tuple[str, str], dict[str, dict[date, int]]] = {}
+    found: list[Finding] = []
+    news: dict[str, int] = {}
     for name, day, prop, kind, count, total in rows:
+        if kind == "beyond":
+            text = f"{name} has {count:,} properties; the {_MOST_PROPERTIES} most common are looked at. Are ids names?"
+            found.append(_drifted("warning", f"properties of {name}", name, day, day, text))
+            continue
         totals.setdefault(name, {})[day] = total
         if prop:
             kinds.setdefault((name, prop), {}).setdefault(kind, {})[day] = count
     promised = {(c.name, p.name) for c in look.contracts for p in c.properties}
-    found = []
     recent = [look.first + timedelta(days=n) for n in range(_JUDGED)]
     for (name, prop), by_kind in sorted(kinds.items()):
         before = {d: n for d, n in totals[name].items() if d < look.first}
@@ -243,6 +276,9 @@ def _drift_of(look: _Look, rows: Sequence[tuple[str, date, str, str, int, int]])
         usual_kind = max(kind_counts, key=lambda k: kind_counts[k]) if any(kind_counts.values()) else None
         subject = f"{prop} of {name}"
         if share_before == 0 and (name, prop) not in promised:
+            news[name] = news.get(name, 0) + 1
+            if news[name] > _MOST_NEW:
+                continue
             first = min(d for d in present if present[d])
             found.append(_drifted("note", subject, name, first, look.last, f"{subject} is new: no contract knows it."))
         for day in recent:
@@ -262,6 +298,10 @@ def _drift_of(look: _Look, rows: Sequence[tuple[str, date, str, str, int, int]])
                 )
                 text = f"{subject} came as {kind} on {day}; before, it was {usual_kind}."
                 found.append(_drifted("error", subject, name, day, day, text, distorts=True))
+    for name, count in news.items():
+        if count > _MOST_NEW:
+            text = f"{count - _MOST_NEW} more properties of {name} are new."
+            found.append(_drifted("note", f"more properties of {name}", name, look.last, look.last, text))
     return _joined(found)
 
 

@@ -6,6 +6,7 @@ plan anew each time, which is half of what a small batch costs. So the time stan
 the plan, which is the one thing about an execution that an expression can ask for.
 """
 
+import threading
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
@@ -27,6 +28,10 @@ _CLOCK = "make_timestamp(right(current_query(), 16)::bigint)"
 
 #: A list of constants stays a comparison: to join with it, as DuckDB would, costs more than to compare a few rows.
 NEEDLESS = "in_clause"
+
+#: How long a statement may take: at the least, and for each row that it is given. A hundred times what it should
+#: take: whoever wrote SQL that does not end must not hold up all other segments.
+_SECONDS, _SECONDS_A_ROW = 60.0, 1e-4
 
 
 def references(sql: str) -> list[tuple[int, int, str]]:
@@ -99,7 +104,21 @@ class Prepared:
             self.con.execute("deallocate statement_now")
 
     def run(self, tables: Mapping[str, pa.Table], as_of: datetime) -> pa.Table:
-        """The answer as of a time (aware)."""
+        """The answer as of a time (aware).
+
+        Raises:
+            duckdb.Error: when the database refuses it, or it does not end.
+        """
+        rows = sum(table.num_rows for table in tables.values())
+        timer = threading.Timer(_SECONDS + _SECONDS_A_ROW * rows, self.con.interrupt)
+        timer.daemon = True
+        timer.start()
+        try:
+            return self._run(tables, as_of)
+        finally:
+            timer.cancel()
+
+    def _run(self, tables: Mapping[str, pa.Table], as_of: datetime) -> pa.Table:
         for name, table in tables.items():
             self._streams[name].table = table
         moment = to_warehouse(as_of)

@@ -8,6 +8,10 @@ from typing import Any
 
 import httpcore
 
+#: All that is handed out to the public; what lies elsewhere is local, translated or reserved, whatever it is named.
+_UNICAST = ipaddress.ip_network("2000::/3")
+#: Answers inside every virtual machine of Azure, with what is secret there, though it looks public.
+_PLATFORM = ipaddress.ip_address("168.63.129.16")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _COMPATIBLE = ipaddress.ip_network("::/96")
 
@@ -30,7 +34,9 @@ def is_public(address: str) -> bool:
             carried = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
         if carried is not None:
             found = carried
-    return found.is_global and not found.is_multicast
+        elif found not in _UNICAST:
+            return False
+    return found.is_global and not found.is_multicast and found != _PLATFORM
 
 
 class PublicOnly(httpcore.AnyIOBackend):

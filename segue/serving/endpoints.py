@@ -125,8 +125,11 @@ def _check_address(url: str) -> None:
         is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_one = False
-    if not is_one or parts.username or parts.fragment or not url.isascii() or " " in url:
-        raise BadInputError(f"{url!r} is no address of a receiver", fix="give https://host/path")
+    # A password would be kept and sent in the clear; of tabs and line ends `urlsplit` says nothing.
+    is_odd = not url.isascii() or not url.isprintable() or " " in url
+    if not is_one or "@" in parts.netloc or parts.fragment or is_odd:
+        shown = "an address with a user or password" if "@" in url else repr(url)
+        raise BadInputError(f"{shown} is no address of a receiver", fix="give https://host/path")
 
 
 def _named(known: Sequence[Endpoint], name: str) -> Endpoint:

@@ -134,12 +134,14 @@ class Warehouse:
             if as_of is not None:
                 con.execute("set variable as_of = $1::timestamp", [to_warehouse(as_of)])
         except (duckdb.Error, OSError) as error:
+            said = f"the warehouse {self.settings.catalog_uri.split(' ')[0]} cannot be opened: {error}"
+            shown = self.settings.without_secrets(said)
             raise WarehouseError(
-                f"the warehouse {self.settings.catalog_uri.split(' ')[0]} cannot be opened: {error}",
+                shown,
                 fix="free space on the disk of SEGUE_HOME; what was committed is safe"
                 if any(words in str(error) for words in _DISK_FULL)
                 else "check SEGUE_HOME, SEGUE_CATALOG and the permissions of their folders (`segue config`)",
-            ) from error
+            ) from (error if shown == said else None)  # the cause is shown as well
         return con
 
     @contextmanager

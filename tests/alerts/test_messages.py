@@ -116,6 +116,14 @@ def test_hostile_names_stay_text_in_html(hostile, make_anomaly):
             assert all(link.startswith("http://127.0.0.1:3000/") or link.endswith(".png") for link in seen.links)
 
 
+def test_bad_input_slack_makes_no_link_and_fetches_nothing_of_what_an_event_is_named(make_anomaly):
+    payload = slack.render(anomaly_alert([make_anomaly(slice="page=https://evil.example/a.png")], as_of=AS_OF, url=RUN))
+    assert payload["unfurl_links"] is payload["unfurl_media"] is False
+    texts = [b["text"] for b in payload["blocks"] if "text" in b]
+    texts += [t for b in payload["blocks"] for t in (*b.get("fields", ()), *b.get("elements", ()))]
+    assert all(text["verbatim"] for text in texts if text["type"] == "mrkdwn")
+
+
 def test_hostile_names_stay_in_their_mail_header(hostile, make_anomaly):
     for alert in hostile_alerts(hostile, make_anomaly):
         sent = mail.compose(alert, sender="segue@localhost", to=["a@example.com"])

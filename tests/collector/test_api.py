@@ -262,6 +262,8 @@ def test_a_browser_may_send_from_any_page(client: httpx.Client, collector: Insta
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == "*"
     assert "www-authenticate" not in httpx.post(f"{collector.url}/v1/t", json={}).headers
+    for path in ("/metrics", "/health"):  # what is nobody's who passes by
+        assert "access-control-allow-origin" not in httpx.get(f"{collector.url}{path}").headers
 
 
 def test_what_analytics_js_measures_of_itself_is_taken_and_forgotten(collector: Installation) -> None:

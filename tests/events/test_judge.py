@@ -150,3 +150,28 @@ def test_a_refused_message_keeps_its_source_through_replay(tmp_path: Path, setti
     contract.unlink()
     replay(warehouse, as_of=AS_OF)
     assert _sources(warehouse) == [("kept", "web")]
+
+
+def test_bad_input_the_character_nul_in_a_message_is_mended_and_the_tables_can_still_be_asked(
+    settings: Settings,
+) -> None:
+    odd = {
+        "type": "track", "event": "Nul\0Seen", "messageId": "m\0", "userId": "u\0", "anonymousId": "\\u0000\0",
+        "timestamp": "2026-02-01T10:00:00Z", "receivedAt": "2026-02-01T10:00:00Z", "properties": {"a\0": "b\0"},
+    }  # fmt: skip
+    line = json.dumps(odd).encode()
+    settings.landing_zone.mkdir(parents=True, exist_ok=True)
+    (settings.landing_zone / "odd.ndjson").write_bytes(line + b"\n")
+    warehouse = Warehouse(settings)
+    ingest(warehouse, as_of=AS_OF)
+    ids = ("m\ufffd", "u\ufffd", "\\u0000\ufffd", "b\ufffd")
+    query = (
+        "select message_id, user_id, anonymous_id, properties ->> '$.\"a\ufffd\"' from raw.events where user_id = $1"
+    )
+    with warehouse.read() as con:
+        assert con.execute(query, ["u\ufffd"]).fetchall() == [ids]
+        # The catalog looks for files by the values that a join brings.
+        con.execute("create temp table wanted as select user_id from raw.events")
+        assert con.execute("select count(*) from raw.events join wanted using (user_id)").fetchall() == [(1,)]
+    accepted = Judge([]).judge(line, latest=LATEST).accepted.to_pylist()
+    assert [(row["message_id"], row["user_id"], row["anonymous_id"]) for row in accepted] == [ids[:3]]

@@ -217,3 +217,27 @@ def test_a_definition_hash_follows_the_sql_of_everything_upstream_and_the_variab
     third = build({"models/marts/person_features.sql": features.replace("count(*)", "count(e.message_id)")}).by_name
     assert third["present"].definition_hash != second["present"].definition_hash
     assert third["stg_events"].definition_hash == second["stg_events"].definition_hash
+
+
+def test_bad_input_a_definition_that_does_more_than_to_select_is_left_out_and_touches_nothing(
+    build: Build, tmp_path: Path
+) -> None:
+    pawn = tmp_path / "written"
+    hostile = {
+        "by_jinja.sql": "{% do run_query(\"copy (select 1) to '" + str(pawn) + "'\") %} " + GOOD,
+        "by_statement.sql": f"{GOOD}; copy (select 1) to '{pawn}'",
+        "by_hook.sql": f"{{{{ config(pre_hook=\"copy (select 1) to '{pawn}'\") }}}} {GOOD}",
+        "by_python.py": f"open('{pawn}', 'w')\ndef model(dbt, session):\n    return session.sql('select 1')\n",
+        "by_file.sql": "select content as person_id from read_text('/etc/hostname')",
+    }
+    project = build({f"models/segments/{name}": text for name, text in hostile.items()})
+    assert {Path(b.path).name for b in project.broken} == set(hostile)
+    assert names(project) == ALL
+    assert not pawn.exists()
+
+
+def test_bad_input_what_dbt_runs_while_it_compiles_can_open_no_file(build: Build, tmp_path: Path) -> None:
+    written = tmp_path / "written"
+    macro = "{% macro curious() %}{% do run_query(\"copy (select 1) to '" + str(written) + "'\") %}{% endmacro %}"
+    build({"macros/curious.sql": macro, "models/segments/asks.sql": "{{ curious() }} " + GOOD})
+    assert not written.exists()

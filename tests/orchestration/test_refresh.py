@@ -4,6 +4,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -137,3 +138,25 @@ def test_a_backfill_gives_what_each_day_gives(refreshed: Any, script: Script) ->
                 con.register("kept_rows", kept[name])
                 con.execute(f"insert into segments.{name} by name select * from kept_rows")
                 con.unregister("kept_rows")
+
+
+def test_bad_input_a_full_disk_is_named_whoever_noticed_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from orchestration import refresh as module
+
+    monkeypatch.setenv("SEGUE_HOME", str(tmp_path))
+    monkeypatch.setattr(module, "stop_on_signals", lambda: None)
+    monkeypatch.setattr(module, "end_with_parent", lambda: None)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("disk I/O error")
+
+    monkeypatch.setattr(module, "refresh", fail)
+    with pytest.raises(OSError, match="disk I/O"):
+        module.main([])
+    monkeypatch.setattr(module, "_LEAST_FREE_BYTES", 1 << 62)
+    assert module.main([]) == 1
+    said = capsys.readouterr().err
+    assert "is full" in said
+    assert "free space" in said

@@ -223,3 +223,21 @@ def test_limits_are_read_and_their_mistakes_shown(tmp_path: Path):
     path.write_text("limits: {silent_hour: 12}")
     with pytest.raises(DefinitionError, match="did you mean `silent_hours`"):
         load_limits(path)
+
+
+def test_bad_input_invented_properties_and_events_make_few_findings(shop):
+    invent = """
+        insert into raw.events (message_id, type, event, user_id, timestamp, sent_at, received_at, properties, source)
+        select 'x' || n, 'track', if(n % 2 = 0, 'Product Viewed', 'Invented ' || n), 'u' || n, moment, moment, moment,
+            json_object('revenue', 1.5, 'currency', 'EUR', 'key' || n, n), 'web'
+        from range(6000) numbers(n), (select timestamp '2026-02-26 12:00:00' as moment)
+    """
+    report = shop(invent)
+    drift = [f for f in report.findings if f.check == "drift"]
+    assert len([f for f in drift if f.sentence.endswith("is new: no contract knows it.")]) == 20
+    [more] = [f for f in drift if f.subject == "more properties of Product Viewed"]
+    assert more.weight == "note"
+    [beyond] = [f for f in drift if f.subject == "properties of Product Viewed"]
+    assert "3,002 properties" in beyond.sentence
+    assert len(report.findings) < 30
+    assert not any("Invented" in f.subject for f in report.findings)

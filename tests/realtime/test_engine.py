@@ -169,6 +169,28 @@ def test_a_segment_that_fails_on_somebodys_data_keeps_its_people_and_harms_no_ot
     assert "seen_today" in engine.rules.left_out
 
 
+def test_bad_input_a_segment_that_does_not_end_on_somebodys_data_keeps_its_people_and_harms_no_other(
+    hard_project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = hard_project.by_name["seen_today"]
+    sql = (
+        "with recursive turns as ("
+        'select person_id, 1 as turn from "lake"."intermediate"."int_events" where user_id = \'endless\''
+        " union all select person_id, turn + 1 from turns"
+        ') select distinct person_id from turns union select person_id from "lake"."intermediate"."int_events"'
+    )
+    models = (replace(inner, compiled_sql=sql) if m.name == inner.name else m for m in hard_project.models)
+    engine, store = Engine(replace(hard_project, models=tuple(models)), horizon_seconds=HORIZON), Remembered()
+    store.apply(engine.batch(raw_events([track(0, START, user_id="u1")]), START))
+    monkeypatch.setattr("segue.realtime.sql._SECONDS", 0.5)
+    moment = START + timedelta(seconds=1)
+    store.apply(engine.batch(raw_events([track(1, moment, user_id="endless"), track(2, moment, user_id="u1")]), moment))
+    members = store.memberships()
+    assert "seen_today" in members[person_id_of("user_id", "u1")]
+    assert "active_last_24h" in members[person_id_of("user_id", "endless")]
+    assert "seen_today" in engine.rules.left_out
+
+
 def test_an_answer_about_the_future_is_void_when_the_rules_or_the_people_are_others_meanwhile(
     hard_project: Project,
 ) -> None:

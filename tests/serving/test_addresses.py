@@ -6,9 +6,11 @@ import socket
 import pytest
 
 from segue.clock import system_time
-from segue.serving import Endpoint, Outcome, Poster, Verdict
+from segue.errors import BadInputError
+from segue.serving import Endpoint, Outcome, Poster, Verdict, add_endpoint
 from segue.serving.addresses import is_public
 from segue.serving.post import judge
+from segue.settings import Settings
 from tests.serving.receiver import SECRET, receiving
 
 
@@ -20,6 +22,7 @@ from tests.serving.receiver import SECRET, receiving
         "::1", "::", "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "ff02::1", "2001:db8::1",
         "::ffff:127.0.0.1", "::ffff:a9fe:a9fe", "::127.0.0.1", "2002:7f00:1::", "2002:a00:1::1",
         "64:ff9b::7f00:1", "64:ff9b::169.254.169.254", "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+        "fec0::1", "64:ff9b:1::7f00:1", "::ffff:0:7f00:1", "5f00::1", "168.63.129.16", "::ffff:168.63.129.16",
     ],
 )  # fmt: skip
 def test_an_address_inside_is_known_in_every_form(address: str) -> None:
@@ -31,6 +34,22 @@ def test_an_address_inside_is_known_in_every_form(address: str) -> None:
 )
 def test_an_address_of_the_public_internet_is_one(address: str) -> None:
     assert is_public(address)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://:s3cret@host/", "http://ann:s3cret@host/", "http://@host/", "http://host\r\nx: y/", "http://host/\tx",
+        "http://host/\x00", "http://host/\x7f", "ftp://host/", "file:///etc/passwd", "//host/", "http:///x",
+        "http://host:0/", "http://host:99999/", "http://h\\@host/",
+    ],
+)  # fmt: skip
+def test_bad_input_what_is_no_plain_address_is_refused_and_a_password_in_it_not_repeated(
+    settings: Settings, url: str
+) -> None:
+    with pytest.raises(BadInputError) as said:
+        add_endpoint(settings, Endpoint(name="crm", url=url, secret=SECRET))
+    assert "s3cret" not in str(said.value)
 
 
 def send(url: str) -> Outcome:

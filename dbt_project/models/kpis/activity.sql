@@ -31,13 +31,17 @@ evaluated as (
     where as_of <= {{ as_of() }}
 ),
 
+slices as (
+    {{ slices_of_values() }}
+),
+
 sliced as (
     select 'all' as slice, sessions.* from sessions
     {%- for dimension in dimensions() %}
     union all
-    select '{{ dimension }}=' || {{ dimension }}, sessions.*
+    select slices.slice, sessions.*
     from sessions
-    where {{ dimension }} is not null
+    inner join slices on slices.dimension = '{{ dimension }}' and sessions.{{ dimension }} = slices.value
     {%- endfor %}
     union all
     -- Who was in the segment when the session began.
@@ -85,13 +89,10 @@ people as (
 first_dates as (
     select 'all' as slice, min(cast(started_at as date)) as first_date
     from {{ ref('sessions') }}
-    {%- for dimension in dimensions() %}
     union all
-    select '{{ dimension }}=' || {{ dimension }}, min(cast(started_at as date))
-    from {{ ref('sessions') }}
-    where {{ dimension }} is not null
-    group by {{ dimension }}
-    {%- endfor %}
+    select slice, min(first_date)
+    from slices
+    group by slice
 ),
 
 spine as (

@@ -53,13 +53,17 @@ returned as (
             and newcomers.date >= active_days.date
 ),
 
+slices as (
+    {{ slices_of_values() }}
+),
+
 sliced as (
     select 'all' as slice, date, person_id from newcomers
     {%- for dimension in dimensions() %}
     union all
-    select '{{ dimension }}=' || {{ dimension }}, date, person_id
+    select slices.slice, newcomers.date, newcomers.person_id
     from newcomers
-    where {{ dimension }} is not null
+    inner join slices on slices.dimension = '{{ dimension }}' and newcomers.{{ dimension }} = slices.value
     {%- endfor %}
 ),
 

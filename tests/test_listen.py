@@ -1,0 +1,47 @@
+"""Whoever answers HTTP lets nobody hold a connection open without asking for something."""
+
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from segue.settings import PROJECT_ROOT, child_environment
+
+_PROGRAM = "import segue.listen as l; l._HEADER_SECONDS = 0.5; from segue.cli import app; app()"
+
+
+@pytest.mark.parametrize("name", ["collector", "api", "dashboard"])
+def test_bad_input_a_client_that_never_ends_its_header_or_sends_a_huge_one_is_let_go(tmp_path: Path, name: str) -> None:
+    program = subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM, name, "--port", "0"],
+        env=child_environment({"SEGUE_HOME": str(tmp_path), "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}),
+        cwd=PROJECT_ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        assert program.stdout is not None
+        port = next(found[1] for line in program.stdout if (found := re.search(r"http://127\.0\.0\.1:(\d+)", line)))
+        with _connected(int(port)) as slow:
+            slow.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n")
+            assert _is_closed(slow)
+        with _connected(int(port)) as loud:
+            loud.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nx: " + b"a" * 100_000)
+            assert _is_closed(loud)
+    finally:
+        program.kill()
+        program.wait()
+        assert program.stdout is not None
+        program.stdout.close()
+
+
+def _connected(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=20)
+
+
+def _is_closed(link: socket.socket) -> bool:
+    try:
+        return not link.recv(1)
+    except ConnectionError:
+        return True
