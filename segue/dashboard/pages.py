@@ -9,7 +9,7 @@ from segue.dashboard import read
 from segue.dashboard.svg import Line, chart, sankey, spark
 from segue.quality import DataIncident, Finding
 from segue.watch import Anomaly, Explanation, Incident, Kpi, change_of, day, describe, name_of, percent, period
-from segue.watch.words import where_of
+from segue.watch.words import points, where_of
 
 RANGES = (28, 90, 180, 365)
 #: The colour of a fault of the data, by its weight.
@@ -24,6 +24,7 @@ _NAV = (
     ("/funnel", "Funnel"),
     ("/health", "Data health"),
 )
+_NO_PART = '<p class="soft">No single part of the audience stands out.</p>'
 
 
 def layout(title: str, body: str, *, path: str, stamp: str) -> str:
@@ -116,7 +117,8 @@ def overview(
 def kpi_page(one: read.Shown, kpi: Kpi | None, form: str, why: Mapping[str, Explanation]) -> str:
     """One series: chart, disturbed days, why, the numbers."""
     last, value = one.line.points[-1]
-    summary = f"{name_of(one.kpi, one.slice)}, {len(one.line.points)} days up to {day(last)}, last {one.unit(value)}"
+    name = name_of(one.kpi, one.slice, kpi.label if kpi else "")
+    summary = f"{name}, {len(one.line.points)} days up to {day(last)}, last {one.unit(value)}"
     parts = [form]
     if kpi is not None and kpi.description:
         owner = f" Owner: {escape(kpi.owner)}." if kpi.owner else ""
@@ -131,7 +133,7 @@ def kpi_page(one: read.Shown, kpi: Kpi | None, form: str, why: Mapping[str, Expl
         )
     bands = {row[0]: row for row in one.line.band}
     rows = "".join(
-        f"<tr><td>{d.isoformat()}</td><td class=number>{escape(one.unit(v))}</td>"
+        f"<tr><td class=date>{d.isoformat()}</td><td class=number>{escape(one.unit(v))}</td>"
         + (
             f"<td class=number>{escape(one.unit(bands[d][1]))}</td><td class=number>{escape(one.unit(bands[d][2]))} – "
             f"{escape(one.unit(bands[d][3]))}</td></tr>"
@@ -151,7 +153,7 @@ def kpi_page(one: read.Shown, kpi: Kpi | None, form: str, why: Mapping[str, Expl
 def drivers(found: Explanation | None, anomaly: Anomaly) -> str:
     """Why it moved, as a table."""
     if found is None or not found.drivers:
-        return '<p class="soft">No single part of the audience stands out.</p>'
+        return _NO_PART
 
     def unit(value: float) -> str:
         from segue.watch import amount
@@ -167,8 +169,8 @@ def drivers(found: Explanation | None, anomaly: Anomaly) -> str:
     effects = ""
     if found.rate_effect is not None and found.mix_effect is not None and anomaly.kind == "ratio":
         effects = (
-            f'<p class="soft">Of the change, {100 * found.rate_effect:+.1f} points come from the parts themselves '
-            f"(rate), {100 * found.mix_effect:+.1f} from more or fewer people in each (mix).</p>"
+            f'<p class="soft">Of the change, {points(found.rate_effect)} points come from the parts themselves '
+            f"(rate), {points(found.mix_effect)} from more or fewer people in each (mix).</p>"
         )
     return (
         "<div class=wide-scroll><table><caption>Why it moved</caption><thead><tr><th>Part</th>"
@@ -185,7 +187,7 @@ def incident_line(incident: Incident) -> str:
     cause = ' <span class="soft">(explained by the data)</span>' if incident.data_cause else ""
     return (
         f'<a href="/incident/{escape(incident.incident_id, quote=True)}"><b class="{incident.severity}">'
-        f"{escape(name_of(lead.kpi, lead.slice))} {escape(change_of(lead))}</b></a> "
+        f"{escape(name_of(lead.kpi, lead.slice, lead.label))} {escape(change_of(lead))}</b></a> "
         f"{escape(period(lead))}{more}{cause}"
     )
 
@@ -212,12 +214,16 @@ def incident_page(
         )
     if reasons or why is not None:
         lines = "".join(f"<li>{escape(line)}</li>" for line in reasons)
+        # The reasons are those of the whole incident: where they name parts, its lead need not have any of its own.
+        parts_of_it = drivers(why, lead)
+        if reasons and parts_of_it == _NO_PART:
+            parts_of_it = ""
         parts.append(
-            f'<section class="card"><h2>Why, and what else happened</h2><ul>{lines}</ul>{drivers(why, lead)}</section>'
+            f'<section class="card"><h2>Why, and what else happened</h2><ul>{lines}</ul>{parts_of_it}</section>'
         )
     rows = "".join(
         f'<tr><td class="{a.severity}">{a.severity}</td><td><a href="/kpi/{quote(a.kpi, safe="")}?'
-        f'{escape(urlencode({"slice": a.slice, "days": 90}))}">{escape(name_of(a.kpi, a.slice))}</a></td>'
+        f'{escape(urlencode({"slice": a.slice, "days": 90}))}">{escape(name_of(a.kpi, a.slice, a.label))}</a></td>'
         f"<td class=number>{escape(change_of(a))}</td><td>{escape(period(a))}</td></tr>"
         for a in incident.anomalies
     )
@@ -257,7 +263,7 @@ def data_incident_page(
         parts.append(f'<section class="card">{drawn}{note}</section>')
     rows = "".join(
         f'<tr><td class="{WEIGHTS[f.weight]}">{f.weight}</td><td>{escape(f.check.replace("_", " "))}</td>'
-        f"<td>{f.first_date}</td><td>{f.last_date}</td><td>{escape(f.sentence)}</td></tr>"
+        f"<td class=date>{f.first_date}</td><td class=date>{f.last_date}</td><td>{escape(f.sentence)}</td></tr>"
         for f in data.findings
     )
     parts.append(
@@ -297,7 +303,7 @@ def incidents_page(found: Sequence[Incident], data: Sequence[DataIncident] = ())
     lines: list[tuple[date, str, str]] = [(i.first_date, i.status, incident_line(i)) for i in found[:200]]
     lines += [(d.first_date, d.status, data_line(d)) for d in data[:200]]
     rows = "".join(
-        f"<tr><td>{since.isoformat()}</td><td>{status}</td><td>{line}</td></tr>"
+        f"<tr><td class=date>{since.isoformat()}</td><td>{status}</td><td>{line}</td></tr>"
         for since, status, line in sorted(lines, key=lambda row: row[0], reverse=True)
     )
     return (
@@ -346,7 +352,7 @@ def segments_page(
         )
         parts.append(
             '<section class="card"><h2>Overlap</h2><p class="soft">Of the members of the row, the share that is also '
-            'in the column.</p><div class=wide-scroll><table class="heat"><thead><tr><th></th>'
+            'in the column.</p><div class=wide-scroll><table class="heat narrow-names"><thead><tr><th></th>'
             f"{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
         )
     return "".join(parts)
@@ -418,7 +424,7 @@ def health_page(
     if found:
         rows = "".join(
             f'<tr><td class="{WEIGHTS[f.weight]}">{f.weight}</td><td>{escape(f.check.replace("_", " "))}</td>'
-            f"<td>{f.first_date}</td><td>{escape(f.sentence)}</td></tr>"
+            f"<td class=date>{f.first_date}</td><td>{escape(f.sentence)}</td></tr>"
             for f in found
         )
         parts.append(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
@@ -78,6 +78,7 @@ class Anomaly:
     kind: Kind
     grain: Grain = "day"
     hours: tuple[datetime, datetime] | None = None  # of grain hour: first and last disturbed one, aware UTC
+    label: str = field(default="", compare=False)  # how people call the KPI, where its YAML says so
 
     @property
     def day_count(self) -> int:
@@ -132,7 +133,10 @@ def anomalies(
         """,
         [wanted, None if ids is None else list(ids)],
     ).fetchall()
-    return [_anomaly(row) for row in rows]
+    labels: dict[str, str] = {}
+    if has_table(con, "watch", "registry"):
+        labels = dict(con.execute("select name, label from watch.registry where kind = 'kpi'").fetchall())
+    return [replace(_anomaly(row), label=labels.get(row[1]) or "") for row in rows]
 
 
 def _anomaly(row: tuple) -> Anomaly:  # type: ignore[type-arg]
