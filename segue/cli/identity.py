@@ -39,7 +39,7 @@ def list_people(
     columns = ["person_id", "identifier_count", "user_ids", "merge_count", "first_seen_at", "last_seen_at"]
     with warehouse().read() as con:
         rows = people(con, limit=limit)
-    print_rows(columns, rows, format)
+    print_rows(columns, rows, format, none="nobody is known yet: segue refresh reads the events and finds people")
 
 
 @app.command()
