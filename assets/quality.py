@@ -53,7 +53,7 @@ def findings(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clo
                 passed=result.passed,
                 # Never an error: people are told of the incident, together with the KPIs that it explains, once.
                 severity=dg.AssetCheckSeverity.WARN,
-                description="; ".join(f.sentence for f in result.findings) or None,
+                description=" ".join(f.sentence for f in result.findings) or None,
             )
             for result in report.results
         ],

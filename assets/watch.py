@@ -40,7 +40,7 @@ def anomalies(
             watch.anomalies(con), key=lambda a: (a.last_date, watch.SEVERITIES.index(a.severity)), reverse=True
         )
         pictures = {
-            f"{number}. {watch.name_of(a.kpi, a.slice)}": present.picture(
+            f"{number}. {watch.name_of(a.kpi, a.slice, a.label)}": present.picture(
                 watch.plot_anomaly(con, a.anomaly_id, as_of=as_of), title=watch.describe(a)
             )
             for number, a in enumerate(found[:_PICTURES], start=1)

@@ -10,6 +10,9 @@ from segue.settings import load_settings
 #: Everything that writes the warehouse shares this pool: it has one writer.
 WRITER = "warehouse_writer"
 
+#: The table that reads every KPI.
+ALL_KPIS = dg.AssetKey(["kpis", "daily"])
+
 #: One partition per UTC day, today's (unfinished) included.
 DAYS = dg.DailyPartitionsDefinition(
     start_date=datetime.combine(load_settings().history_start, datetime.min.time(), UTC), end_offset=1, timezone="UTC"
@@ -57,6 +60,23 @@ REFRESH_WITH_WHAT_IS_THERE = ((_EDITED | _UPSTREAM_REBUILT).since(_HANDLED) & _I
 REFRESH_TODAY = (
     dg.AutomationCondition.in_latest_time_window() & (_EDITED | _UPSTREAM_REBUILT).since(_HANDLED) & _QUIET
 ).with_label("refresh today")
+
+#: A new KPI edits the table of all KPIs, which reads it: the two are built in one run, or both wait for a refresh when
+#: nothing of today has been built yet. The table alone would fail.
+REFRESH_KPI = (
+    dg.AutomationCondition.in_latest_time_window()
+    & (
+        (_NEW & dg.AutomationCondition.asset_matches(ALL_KPIS, ~dg.AutomationCondition.missing()))
+        | _EDITED
+        | _UPSTREAM_REBUILT
+    ).since(_HANDLED)
+    & _QUIET
+).with_label("refresh a KPI")
+REFRESH_ALL_KPIS = (
+    dg.AutomationCondition.in_latest_time_window()
+    & ((_EDITED & ~dg.AutomationCondition.missing()) | _UPSTREAM_REBUILT).since(_HANDLED)
+    & _QUIET
+).with_label("refresh all KPIs")
 
 #: Dagster's own automation, which is stopped unless it is declared like this.
 automation = dg.AutomationConditionSensorDefinition(

@@ -65,7 +65,13 @@ class Translator(DagsterDbtTranslator):
     def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> dg.AutomationCondition | None:
         if dbt_resource_props["resource_type"] == "source":
             return None
-        return automation.REFRESH_TODAY if folder_of(dbt_resource_props) in PARTITIONED else automation.REFRESH
+        if folder_of(dbt_resource_props) not in PARTITIONED:
+            return automation.REFRESH
+        if self.get_asset_key(dbt_resource_props) == automation.ALL_KPIS:
+            return automation.REFRESH_ALL_KPIS
+        model = self._models.get(dbt_resource_props["name"])
+        is_kpi = model is not None and "kpi" in (model.meta.get("segue") or {})
+        return automation.REFRESH_KPI if is_kpi else automation.REFRESH_TODAY
 
     def get_partitions_def(self, dbt_resource_props: Mapping[str, Any]) -> dg.PartitionsDefinition | None:
         return automation.DAYS if folder_of(dbt_resource_props) in PARTITIONED else None

@@ -31,6 +31,9 @@ from segue.warehouse import Warehouse
 out = Screen()
 err = Screen(stderr=True, soft_wrap=True)
 
+#: Alerts that the summary shows, the latest first.
+_TOLD = 5
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Make a history, run the graph, say what was found, and keep the UI up until Ctrl-C."""
@@ -52,17 +55,20 @@ def main(arguments: list[str] | None = None) -> int:
             lambda _: err.print("another demo is running in this home; waiting for it to end (stop it with Ctrl-C)"),
         ):
             today = system_time().replace(hour=0, minute=0, second=0, microsecond=0)
+            has_run = (home / "warehouse").exists()
             settings = settle(home, people=options.people, days=options.days, seed=options.seed, until=today)
             # Only now: the graph is made for the settings that are in force when it is imported.
             from orchestration.refresh import refresh
 
-            outcome = refresh(settings, as_of=today)
+            # What came in live since the history ends is known here: as of then, it would be missing where it was seen.
+            outcome = refresh(settings, as_of=system_time() if has_run else today)
             summarize(settings)
             for step, reason in outcome.failures:
                 err.print(f"[bold red]failed[/] {step}: {reason}", highlight=False)
             err.print(f"{time.monotonic() - started:.0f} s", style="dim", highlight=False)
             if options.no_ui:
                 return 0 if outcome.success else 1
+            err.print("starting real time and Dagster", style="dim")
             with (
                 realtime(settings, renew_keys=True) as beside,
                 serving(settings, port=options.port, dashboard=dashboard_of(beside)) as (url, program),
@@ -127,7 +133,8 @@ def summarize(settings: Settings) -> None:
         ).fetchall()
         unusual = watch.anomalies(con)
         sent = con.execute(
-            "select distinct payload ->> '$.title', channel, status, detail from alerts.announcements order by all"
+            "select payload ->> '$.title', channel, status, detail from alerts.announcements"
+            " group by all order by max(created_at) desc, 1"
         ).fetchall()
     out.print(
         f"\n[bold]{books.read:,}[/] events read: {books.loaded:,} loaded, {books.duplicates:,} duplicates, "
@@ -144,21 +151,32 @@ def summarize(settings: Settings) -> None:
         ["cluster", "people", "profile"],
         [(name, f"{count:,}", profile) for name, count, profile in clusters],
     )
+    told = [a for a in unusual if a.severity != "low"]
     _print(
         "Anomalies",
         ["since", "what", "value", "expected", "severity"],
         [
             (
                 f"{a.first_date:%Y-%m-%d}",
-                watch.name_of(a.kpi, a.slice),
+                watch.name_of(a.kpi, a.slice, a.label),
                 watch.amount(a.value, kpi=a.kpi, kind=a.kind),
                 watch.amount(a.expected, kpi=a.kpi, kind=a.kind),
                 a.severity,
             )
-            for a in unusual
+            for a in told
         ],
     )
-    _print("Alerts", ["alert", "channel", "status", "where"], [tuple(text or "" for text in row) for row in sent])
+    if len(unusual) > len(told):
+        out.print(
+            f"and {len(unusual) - len(told)} of low severity: segue anomalies list\n", style="dim", highlight=False
+        )
+    out.print("[bold]Alerts[/]" if sent else "Alerts: none")
+    for title, channel, status, where in sent[:_TOLD]:
+        out.print(f"  {status} to {channel}: {title or ''}", markup=False, highlight=False, soft_wrap=True)
+        # On a line of its own and never folded: it is there to be opened.
+        out.print(f"    {where or ''}", markup=False, highlight=False, soft_wrap=True)
+    if len(sent) > _TOLD:
+        out.print(f"  and {len(sent) - _TOLD} before: segue alerts list", style="dim", highlight=False)
 
 
 def _print(title: str, columns: list[str], rows: list[tuple[str, ...]]) -> None:

@@ -1,8 +1,13 @@
 """One line per step on stderr, for a person who waits at a terminal."""
 
 import logging
+import os
 import sys
-from typing import Any
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
 
 import dagster as dg
 
@@ -17,6 +22,7 @@ class _Lines(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self._rows: dict[str, dict[str, str]] = {}
+        self._now = _Now()
 
     def emit(self, record: logging.LogRecord) -> None:
         meta: dict[str, Any] = getattr(record, "dagster_meta", {})
@@ -33,17 +39,21 @@ class _Lines(logging.Handler):
             # A run over many days tells of the same table once per day; the last one knows its rows.
             known = self._rows.setdefault(step, {})
             known[name] = rows or known.get(name, "")
+        elif event.is_step_start:
+            self._now.begin(_name_of(step))
         elif event.is_step_success:
+            self._now.end()
             seconds = event.step_success_data.duration_ms / 1000
             self._say(f"✓ {_name_of(step):<22} {seconds:6.1f} s  {self._summary(step)}")
         elif event.is_step_failure:
+            self._now.end()
             self._say(f"✗ {_name_of(step):<22} {first_line(reason_of(event))}")
         elif event.event_type_value == "ASSET_CHECK_EVALUATION":
             result = event.asset_check_evaluation_data
             if not result.passed:
                 mark = "✗" if result.severity is dg.AssetCheckSeverity.ERROR else "!"
-                said = result.description or ""
-                self._say(f"  {mark} check {result.asset_key.to_user_string()}: {result.check_name} {first_line(said)}")
+                said = _shortened(first_line(result.description or ""))
+                self._say(f"  {mark} check {result.asset_key.to_user_string()}: {result.check_name} {said}")
 
     def _describe(self, event: dg.DagsterEvent) -> tuple[str, str]:
         materialization = event.step_materialization_data.materialization
@@ -56,8 +66,66 @@ class _Lines(logging.Handler):
         return ", ".join(done) if len(done) <= 4 else f"{', '.join(done[:3])} and {len(done) - 3} more"
 
     def _say(self, line: str) -> None:
-        sys.stderr.write(visible(line.rstrip()) + "\n")
-        sys.stderr.flush()
+        self._now.clear()
+        screen = _Now.terminal or sys.stderr
+        screen.write(visible(line.rstrip()) + "\n")
+        screen.flush()
+
+
+class _Now:
+    """The step that is running and for how long, on the last line of a terminal: a minute without a word looks hung."""
+
+    terminal: TextIO | None = None
+
+    def __init__(self) -> None:
+        self._running: tuple[str, float] | None = None
+        self._ticker: threading.Thread | None = None
+
+    def begin(self, name: str) -> None:
+        if self.terminal is None:
+            return
+        self._running = (name, time.monotonic())
+        self._show()
+        if self._ticker is None:
+            self._ticker = threading.Thread(target=self._tick, daemon=True)
+            self._ticker.start()
+
+    def end(self) -> None:
+        self._running = None
+
+    def clear(self) -> None:
+        if self._ticker is not None and self.terminal is not None:
+            self.terminal.write("\r\033[K")
+
+    def _tick(self) -> None:
+        while True:
+            time.sleep(1)
+            self._show()
+
+    def _show(self) -> None:
+        running, terminal = self._running, self.terminal
+        if running is not None and terminal is not None:
+            name, since = running
+            # In one write, so that another thread's line does not get into it.
+            terminal.write(f"\r… {name:<22} {time.monotonic() - since:6.0f} s\033[K")
+            terminal.flush()
+
+
+@contextmanager
+def at_a_terminal() -> Iterator[None]:
+    """For the block, lines go straight to the terminal, if there is one.
+
+    Dagster lets what a step writes pass through a file, by which it is late and no terminal any more.
+    """
+    if not sys.stderr.isatty():
+        yield
+        return
+    with os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8") as terminal:
+        _Now.terminal = terminal
+        try:
+            yield
+        finally:
+            _Now.terminal = None
 
 
 def _name_of(step: str) -> str:
@@ -84,9 +152,16 @@ def reason_of(event: dg.DagsterEvent) -> str:
         error = error.cause
     if error is None:
         return event.message or "failed"
+    if error.cls_name == "DagsterExecutionInterruptedError":
+        return "it was stopped before it ended (Ctrl-C, or a restart); the next refresh does what is left"
     # `SegueError: message` reads better without the name of the class.
     name, _, text = error.message.strip().partition(": ")
     return text if text and name.rpartition(".")[2].endswith("Error") else error.message.strip()
+
+
+def _shortened(text: str, limit: int = 200) -> str:
+    """A check over many series has much to say; all of it is in the UI."""
+    return text if len(text) <= limit else f"{text[:limit].rsplit(' ', 1)[0]} …"
 
 
 def first_line(text: str) -> str:

@@ -90,7 +90,7 @@ def refresh(settings: Settings, *, as_of: datetime) -> Outcome:
 
     prepare_home(settings)
     from orchestration.jobs import REFRESH_JOB, partition_of
-    from orchestration.progress import reason_of
+    from orchestration.progress import at_a_terminal, reason_of
     from orchestration.resources import AS_OF_TAG
 
     err.print("loading the graph", style="dim")
@@ -106,7 +106,7 @@ def refresh(settings: Settings, *, as_of: datetime) -> Outcome:
         close_dead_runs(instance)
         selection: Sequence[dg.AssetKey] | None = None
         while True:
-            with _quiet_stdout():
+            with at_a_terminal(), _quiet_stdout():
                 result = job.execute_in_process(
                     instance=instance,
                     partition_key=day,

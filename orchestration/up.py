@@ -40,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load_settings()
         prepare_home(settings)  # a home that cannot be written is told before anything is started
+        err.print("starting real time and Dagster", style="dim")
         with (
             realtime(settings) as beside,
             serving(settings, port=options.port, dashboard=dashboard_of(beside)) as (url, program),

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from segue.errors import BadInputError
+from segue.errors import BadInputError, BadSettingError
 
 Record = TypeVar("Record")
 
@@ -36,8 +36,15 @@ def changing_records(path: Path, kind: type[Record]) -> Iterator[list[Record]]:
 
     Raises:
         BadInputError: when the file is damaged.
+        BadSettingError: when the home cannot be written.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadSettingError(
+            f"{path.parent} cannot be written: {error.strerror}",
+            fix="check its permissions and that its disk has space, or set SEGUE_HOME to another folder",
+        ) from error
     with (path.parent / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         known = read_records(path, kind)

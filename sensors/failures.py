@@ -98,6 +98,14 @@ def goes_on(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[dg.RunRequ
     ]
 
 
+def _name_of(run: dg.DagsterRun) -> str:
+    """`Run of refresh`; what the automation asked for has no job of its own, so it goes by what it was to rebuild."""
+    if not run.asset_selection or not run.job_name.startswith("__"):
+        return f"Run of {run.job_name}"
+    first, *more = sorted(key.to_user_string() for key in run.asset_selection)
+    return f"Rebuild of {first}" + (f" and {len(more)} more" if more else "")
+
+
 def failures_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Sequence[Failure]:
     """What went wrong in a run that has ended."""
     url = f"{load_settings().dagster_url}/runs/{run.run_id}"
@@ -113,7 +121,7 @@ def failures_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Sequence[Fa
             Failure(
                 kind="run_failed",
                 subject_id=run.run_id,
-                title=f"Run of {run.job_name} failed",
+                title=f"{_name_of(run)} failed",
                 detail="\n".join(reasons) or "the process of the run ended",
                 url=url,
             )

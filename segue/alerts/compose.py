@@ -33,6 +33,7 @@ from segue.watch import (
     plot_anomaly,
     plot_overview,
 )
+from segue.watch.words import points
 
 log = logging.getLogger(__name__)
 
@@ -145,8 +146,8 @@ def why(con: Connection, anomaly: Anomaly) -> list[str]:
         lines.append(f"Moved most: {'; '.join(parts)}")
     if found.rate_effect is not None and found.mix_effect is not None and anomaly.kind == "ratio":
         lines.append(
-            f"Of the change, {100 * found.rate_effect:+.1f} points come from the parts themselves, "
-            f"{100 * found.mix_effect:+.1f} from more or fewer people in each".replace("-", "−")
+            f"Of the change, {points(found.rate_effect)} points come from the parts themselves, "
+            f"{points(found.mix_effect)} from more or fewer people in each"
         )
     return lines
 
@@ -177,7 +178,7 @@ def _recovered(notice: Notice, case: Case, as_of: datetime, url: str) -> Alert:
     moved = sum(len(i.anomalies) for i in case.incidents)
     if data is None:
         lead = case.incidents[0].lead
-        title = f"Recovered: {name_of(lead.kpi, lead.slice)} is as expected again"
+        title = f"Recovered: {name_of(lead.kpi, lead.slice, lead.label)} is as expected again"
         summary = f"{moved} series had left their expected range."
     else:
         title = f"Over: {data.lead.sentence}"

@@ -237,7 +237,7 @@ def item_of(anomaly: Anomaly, *, known_until: date | None, chart: bytes | None) 
     return Item(
         subject_id=anomaly.anomaly_id,
         severity=anomaly.severity,
-        name=name_of(anomaly.kpi, anomaly.slice),
+        name=name_of(anomaly.kpi, anomaly.slice, anomaly.label),
         change=change_of(anomaly),
         when=when,
         sentence=clean(describe(anomaly, known_until=known_until), limit=_LONGEST_SENTENCE),

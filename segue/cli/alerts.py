@@ -35,13 +35,15 @@ def list_anomalies(severity: Severity = "low", format: OutputFormat = Format.tab
                 a.severity,
                 a.first_date,
                 a.day_count,
-                name_of(a.kpi, a.slice),
+                name_of(a.kpi, a.slice, a.label),
                 amount(a.value, kpi=a.kpi, kind=a.kind),
                 amount(a.expected, kpi=a.kpi, kind=a.kind),
             )
             for a in found
         ]
-        print_rows(["severity", "since", "days", "what", "value", "expected"], rows, format)
+        print_rows(
+            ["severity", "since", "days", "what", "value", "expected"], rows, format, none="nothing unusual on record"
+        )
         return
     columns = ["anomaly_id", "severity", "kpi", "slice", "direction", "first_date", "last_date", "value", "expected"]
     columns += ["lower", "upper", "detected_at"]
@@ -73,11 +75,11 @@ def list_incidents(format: OutputFormat = Format.table) -> None:
     rows = [
         (
             i.incident_id, i.first_date, i.last_date, i.status, i.severity, len(i.anomalies),
-            name_of(i.lead.kpi, i.lead.slice), change_of(i.lead), i.data_cause,
+            name_of(i.lead.kpi, i.lead.slice, i.lead.label), change_of(i.lead), i.data_cause,
         )
         for i in found
     ]  # fmt: skip
-    print_rows(columns, rows, format)
+    print_rows(columns, rows, format, none="no incident on record")
 
 
 @anomalies_app.command("dismiss")
@@ -190,7 +192,7 @@ def list_alerts(format: OutputFormat = Format.table) -> None:
     """
     with warehouse().read() as con:
         rows = con.execute(query).fetchall() if has_table(con, "alerts", "announcements") else []
-    print_rows(columns, rows, format)
+    print_rows(columns, rows, format, none="nobody has been told of anything yet")
 
 
 @alerts_app.command("test")

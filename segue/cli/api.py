@@ -48,7 +48,9 @@ def list_all(format: OutputFormat = Format.table) -> None:
     from segue.keys import READ, list_keys
 
     rows = [(one.source, one.hash[:8], one.created_at, one.revoked_at) for one in list_keys(settings(), READ)]
-    print_rows(["name", "hash", "created_at", "revoked_at"], rows, format)
+    print_rows(
+        ["name", "hash", "created_at", "revoked_at"], rows, format, none="no token yet: segue tokens create NAME"
+    )
 
 
 @app.command()

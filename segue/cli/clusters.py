@@ -1,12 +1,14 @@
 """`segue clusters`: what discovery found, what became of it, and how a cluster becomes a segment."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from segue.cli.console import Format, OutputFormat, err, out, print_rows, settings, warehouse
 
 app = typer.Typer(no_args_is_help=True, help="Discovered clusters: names, sizes, profiles, and how they are adopted.")
+
+_NONE = "no clusters have been looked for yet: segue refresh"
 
 
 def register(root: typer.Typer) -> None:
@@ -18,22 +20,32 @@ def register(root: typer.Typer) -> None:
 def list_clusters(format: OutputFormat = Format.table) -> None:
     """The clusters of the last run, largest first."""
     columns = ["method", "cluster_id", "cluster_name", "person_count", "share", "profile"]
-    with warehouse().read() as con:
-        rows = con.execute(
-            f"select {', '.join(columns)} from clusters.profiles order by method desc, person_count desc"
-        ).fetchall()
-    print_rows(columns, rows, format)
+    rows = _rows(
+        "select method, cluster_id, cluster_name, person_count, round(share, 4), profile from clusters.profiles"
+        " order by method desc, person_count desc"
+    )
+    print_rows(columns, rows, format, none=_NONE)
 
 
 @app.command("events")
 def list_events(format: OutputFormat = Format.table) -> None:
     """What happened to clusters: born, split, merged, died; newest first."""
+    rows = _rows(
+        "select as_of, method, event, cluster_id, explanation from clusters.events"
+        " order by as_of desc, method desc, cluster_id"
+    )
+    print_rows(["as_of", "method", "event", "cluster_id", "explanation"], rows, format, none=_NONE)
+
+
+def _rows(query: str) -> list[tuple[Any, ...]]:
+    """What the query gives; nothing before clusters were looked for."""
+    import duckdb
+
     with warehouse().read() as con:
-        rows = con.execute(
-            "select as_of, method, event, cluster_id, explanation from clusters.events"
-            " order by as_of desc, method desc, cluster_id"
-        ).fetchall()
-    print_rows(["as_of", "method", "event", "cluster_id", "explanation"], rows, format)
+        try:
+            return con.execute(query).fetchall()
+        except duckdb.CatalogException:
+            return []
 
 
 @app.command("adopt")

@@ -22,7 +22,7 @@ from segue.warehouse import Warehouse
 #: Answers go to stdout; progress and hints to stderr, so that output can be piped.
 #: What is piped gets wide lines: a table squeezed into 80 columns is of use to nobody.
 out = Screen(width=None if sys.stdout.isatty() else 200)
-err = Screen(stderr=True)
+err = Screen(stderr=True, soft_wrap=True)
 
 
 class Format(StrEnum):
@@ -68,9 +68,18 @@ def moment(as_of: str | None) -> datetime:
 
 
 def print_rows(
-    columns: Sequence[str], rows: Iterable[Sequence[Any]], format: Format = Format.table, *, title: str | None = None
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    format: Format = Format.table,
+    *,
+    title: str | None = None,
+    none: str = "no rows",
 ) -> None:
-    """Rows as a table for people, or as JSON (one array) or CSV for programs; times as ISO 8601 UTC."""
+    """Rows as a table for people, or as JSON (one array) or CSV for programs; times as ISO 8601 UTC.
+
+    Args:
+        none: said beside an empty table, so that nobody wonders whether something went wrong; best with what to do.
+    """
     if format is Format.json:
         sys.stdout.write(
             json.dumps([dict(zip(columns, map(_plain, row), strict=True)) for row in rows], indent=2, default=str)
@@ -89,6 +98,8 @@ def print_rows(
             # Values come from events: never let them be read as markup.
             table.add_row(*(_cell(value) for value in row))
         out.print(table)
+        if not table.row_count:
+            err.print(none, markup=False, highlight=False)
 
 
 def _plain(value: Any) -> Any:

@@ -20,6 +20,8 @@ PersonArgument = Annotated[
         help="A person_id, also one of before a merge; any identifier; or TYPE:VALUE.",
     ),
 ]
+#: Identifiers of one person that are all listed; of a larger one, only those that move.
+_SHOWN = 8
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")]
 Note = Annotated[str, typer.Option("--note", help="Why; kept with the decision.")]
 
@@ -39,7 +41,7 @@ def list_people(
     columns = ["person_id", "identifier_count", "user_ids", "merge_count", "first_seen_at", "last_seen_at"]
     with warehouse().read() as con:
         rows = people(con, limit=limit)
-    print_rows(columns, rows, format)
+    print_rows(columns, rows, format, none="nobody is known yet: segue refresh reads the events and finds people")
 
 
 @app.command()
@@ -162,29 +164,40 @@ def _do(plan: "Plan", *, dry_run: bool, note: str) -> None:
     from segue.identity import carry_out, impact
     from segue.models import prepare
 
+    was = {key: person for person, keys in plan.before.items() for key in keys}
+    staying = {key for person, keys in plan.after.items() for key in keys if was.get(key) == person}
     for title, people in (("now", plan.before), ("then", plan.after)):
         tree = Tree(f"[bold]{title}[/]")
         for person, keys in people.items():
-            branch = tree.add(f"[bold]{person}[/] ({len(keys)} identifiers)")
-            for key in keys:
+            branch = tree.add(f"[bold]{person}[/] ({_identifiers(len(keys))})")
+            # Of a large person, what moves would be lost among what does not.
+            shown = [key for key in keys if key not in staying] if len(keys) > _SHOWN else keys
+            for key in shown:
                 branch.add(escape(":".join(key)))
+            if len(shown) < len(keys):
+                branch.add(f"[dim]{_identifiers(len(keys) - len(shown))} that stay[/]")
         out.print(tree, highlight=False)
     for one in plan.edges:
         out.print(f"{'cut' if plan.kind == 'split' else 'joined'}: {escape(str(one))}", highlight=False)
     if dry_run:
         with warehouse().read() as con:
             found = impact(con, prepare(settings()), plan, as_of=moment(None))
-        print_rows(["person_id", "segment", "change"], found.memberships, title="memberships")
-        print_rows(["kpi", "slice", "date", "numerator", "denominator"], found.kpis, title="KPIs, by how much")
+        print_rows(["person_id", "segment", "change"], found.memberships, title="memberships", none="none changes")
+        columns = ["kpi", "slice", "date", "numerator", "denominator"]
+        print_rows(columns, found.kpis, title="KPIs, by how much", none="none changes")
         err.print("nothing was changed; without --dry-run it is done")
         return
     now = moment(None)
     with warehouse().write("identity", as_of=now) as con:
         report = carry_out(con, plan, by=getpass.getuser(), note=note, as_of=now, rules=_rules())
     out.print(
-        f"done: {report.written_count} identifiers have another person. The engine follows in seconds; "
+        f"done: another person for {_identifiers(report.written_count)}. The engine follows in seconds; "
         "sessions, segments and KPIs with the next [bold]segue refresh[/]"
     )
+
+
+def _identifiers(count: int) -> str:
+    return f"{count} identifier{'' if count == 1 else 's'}"
 
 
 def _rules() -> "Rules":

@@ -77,6 +77,8 @@ def _tell(report: "IngestReport") -> None:
         out.print(f"{count:>12,}  {reason}", highlight=False)
     if report.quarantined:
         out.print("`segue quarantine list` shows them", highlight=False)
+    if not report.loaded and any(one.file.removesuffix(".gz").endswith(".csv") for one in report.files if one.read):
+        err.print("a table of events is brought in by `segue import FILE --mapping MAPPING.yaml`", highlight=False)
     empty = [one.file for one in report.files if one.read == 0]
     for names, what in (
         (report.already_read, "already read, not read again"),

@@ -32,7 +32,7 @@ def list_all(format: OutputFormat = Format.table) -> None:
     from segue.keys import list_keys
 
     rows = [(one.source, one.hash[:8], one.created_at, one.revoked_at) for one in list_keys(settings())]
-    print_rows(["source", "hash", "created_at", "revoked_at"], rows, format)
+    print_rows(["source", "hash", "created_at", "revoked_at"], rows, format, none="no key yet: segue keys create NAME")
 
 
 @app.command()

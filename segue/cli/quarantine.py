@@ -30,7 +30,7 @@ def list_messages(
         found = list_quarantined(con, reason=reason, limit=limit)
     if format is Format.table:
         rows = [(one.quarantine_id[:8], one.reason, Path(one.file).name, one.detail) for one in found]
-        print_rows(["id", "reason", "file", "detail"], rows)
+        print_rows(["id", "reason", "file", "detail"], rows, none="nothing is in quarantine")
         return
     columns = ["quarantine_id", "reason", "detail", "file", "line", "received_at", "payload"]
     print_rows(columns, [[getattr(one, column) for column in columns] for one in found], format)

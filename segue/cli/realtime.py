@@ -46,8 +46,9 @@ def status(
     if not quiet:
         print_rows(
             ["process", "is_up", "pid", "restarts", "url", "last_end"],
-            [(n, s["is_up"], s["pid"] or None, s["restarts"], s["url"], s["last_end"]) for n, s in known.items()],
+            [(n, s["is_up"], _pid(s["pid"], format), s["restarts"], s["url"], s["last_end"]) for n, s in known.items()],
             format,
+            none="nothing runs: segue up, or segue realtime without Dagster",
         )
         try:
             log = open_log(current).status()
@@ -58,6 +59,11 @@ def status(
             err.print("the log does not answer: [bold]segue realtime[/] starts it")
     if not known or not all(s["is_up"] for s in known.values()):
         raise typer.Exit(1)
+
+
+def _pid(pid: int, format: Format) -> int | str | None:
+    """A number for programs; for people without commas, so that it can be copied into `kill`."""
+    return None if not pid else str(pid) if format is Format.table else pid
 
 
 @app.command()

@@ -25,8 +25,6 @@ def list_segments(as_of: AsOf = None, format: OutputFormat = Format.table) -> No
 
     with warehouse().read() as con:
         found = sizes(con, moment(as_of))
-    if not found:
-        err.print("no segment has been evaluated by then: [bold]segue refresh[/]")
     print_rows(
         ["segment", "member_count", "share", "evaluated_at", "is_held"],
         [
@@ -34,6 +32,7 @@ def list_segments(as_of: AsOf = None, format: OutputFormat = Format.table) -> No
             for s in found
         ],
         format,
+        none="no segment has been evaluated by then: segue refresh",
     )
 
 
@@ -49,7 +48,8 @@ def list_members(
 
     with warehouse().read() as con:
         found = members(con, name, moment(as_of), limit=limit)
-    print_rows(["person_id", "entered_at"], [(m.person_id, m.entered_at) for m in found], format)
+    rows = [(m.person_id, m.entered_at) for m in found]
+    print_rows(["person_id", "entered_at"], rows, format, none="nobody is in it at that time")
 
 
 @app.command("history")
@@ -70,13 +70,15 @@ def show_history(
 
 def check() -> None:
     """Say of every dbt model and segment whether it works, before any data does. Exit code 1 when one does not."""
-    from segue.models import prepare, warehouse_only
+    from segue.models import prepare, warehouse_only, without_model
     from segue.segments import definitions
     from segue.watch import kpis_of
 
-    project = prepare(settings())
+    current = settings()
+    project = prepare(current)
     known = definitions(project)
     faults = [(b.reason, b.fix) for b in project.broken]
+    faults += without_model(current.dbt_project)
     faults += [(e.message, e.fix or "") for e in [*known.errors.values(), *kpis_of(project)[1]]]
     for reason, fix in faults:
         err.print("[bold red]broken[/]", end=" ")

@@ -110,7 +110,9 @@ def list_all(format: OutputFormat = Format.table) -> None:
         made = one.endpoint.created_at if one.endpoint else None
         segments = "all" if one.segments is None else ", ".join(sorted(one.segments)) or "none yet"
         rows.append((one.name, one.endpoint.url if one.endpoint else one.fault, segments, made))
-    print_rows(["name", "url", "segments", "created_at"], rows, format)
+    print_rows(
+        ["name", "url", "segments", "created_at"], rows, format, none="nobody is called: segue webhooks add NAME URL"
+    )
 
 
 @app.command()
@@ -163,9 +165,12 @@ def test(name: Name) -> None:
 
     outcome = asyncio.run(send())
     if outcome.verdict is not Verdict.TAKEN:
+        # What is refused before it is called says its fix in the reason.
         raise BadInputError(
             f"{name} did not take it: {outcome.error}",
-            fix="a receiver answers 2xx once it has verified the signature; see its address and its log",
+            fix=None
+            if "SEGUE_WEBHOOK_ALLOW_PRIVATE" in outcome.error
+            else "a receiver answers 2xx once it has verified the signature; see its address and its log",
         )
     err.print(f"{name} answered {outcome.status}", markup=False, highlight=False)
 

@@ -160,7 +160,11 @@ class Collector:
     def _source_of(self, key: str | None) -> str:
         source = self._keys.source_of(key) if key else None
         if source is None:
-            why = "the write key is not known" if key else "a write key is needed: as user name, or as `writeKey`"
+            why = (
+                "the write key is not known; `segue keys create NAME` makes one"
+                if key
+                else "a write key is needed: as user name, or as `writeKey`"
+            )
             # No `WWW-Authenticate`: a browser would ask the visitor of the page for a password.
             raise _refusal(401, why)
         return source

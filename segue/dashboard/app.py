@@ -222,7 +222,8 @@ class _Site:
         form = frame.filters(f"/kpi/{name}", read.slices(con), slice_=slice_, days=days)
         recent = sorted(found[0].anomalies, key=lambda a: a.first_date, reverse=True)[:6]
         why = {a.anomaly_id: explain(con, a) for a in recent}
-        return name_of(name, slice_), pages.kpi_page(found[0], registered_kpis(con).get(name), form, why)
+        kpi = registered_kpis(con).get(name)
+        return name_of(name, slice_, kpi.label if kpi else ""), pages.kpi_page(found[0], kpi, form, why)
 
     def _incidents(self, con: Connection, _wanted: Any) -> tuple[str, str]:
         return "Incidents", incident_pages.incidents_page(incidents(con), data_incidents(con))
@@ -236,7 +237,7 @@ class _Site:
         days = min(max((newest - lead.first_date).days + 43, 57), 400)
         series = read.shown(con, lead.slice, days=days, kpi=lead.kpi)
         calendar = load_calendar(self._settings.dbt_project / "calendar.yml")
-        return f"{name_of(lead.kpi, lead.slice)}", incident_pages.incident_page(
+        return name_of(lead.kpi, lead.slice, lead.label), incident_pages.incident_page(
             incident,
             series[0] if series else None,
             reasons(con, incident, calendar),
@@ -292,7 +293,11 @@ class _Site:
         left_out = []
         if has_table(con, "watch", "series"):
             query = "select kpi, slice, status, detail from watch.series where status <> 'judged' order by 1, 2"
-            left_out = [(name_of(k, s), status, detail) for k, s, status, detail in con.execute(query).fetchall()]
+            labels = {name: kpi.label for name, kpi in registered_kpis(con).items()}
+            left_out = [
+                (name_of(k, s, labels.get(k, "")), status, detail)
+                for k, s, status, detail in con.execute(query).fetchall()
+            ]
         return "Data health", pages.health_page(findings(con), read.freshness(con), left_out)
 
 

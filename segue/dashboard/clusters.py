@@ -234,7 +234,7 @@ def _key(found: Found) -> str:
 
 def _events(found: Found) -> str:
     rows = "".join(
-        f"<tr><td>{escape(day(moment.date()))}</td><td>{escape(event)}</td><td>{escape(text)}</td></tr>"
+        f"<tr><td class=date>{escape(day(moment.date()))}</td><td>{escape(event)}</td><td>{escape(text)}</td></tr>"
         for moment, event, text in found.events
     )
     told = (

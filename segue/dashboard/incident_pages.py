@@ -10,12 +10,15 @@ from segue.dashboard.frame import WEIGHTS, empty
 from segue.dashboard.svg import Line, chart
 from segue.quality import DataIncident
 from segue.watch import Anomaly, Explanation, Incident, change_of, describe, name_of, percent, period
+from segue.watch.words import points
+
+_NO_PART = '<p class="soft">No single part of the audience stands out.</p>'
 
 
 def drivers(found: Explanation | None, anomaly: Anomaly) -> str:
     """Why it moved, as a table."""
     if found is None or not found.drivers:
-        return '<p class="soft">No single part of the audience stands out.</p>'
+        return _NO_PART
 
     def unit(value: float) -> str:
         from segue.watch import amount
@@ -31,8 +34,8 @@ def drivers(found: Explanation | None, anomaly: Anomaly) -> str:
     effects = ""
     if found.rate_effect is not None and found.mix_effect is not None and anomaly.kind == "ratio":
         effects = (
-            f'<p class="soft">Of the change, {100 * found.rate_effect:+.1f} points come from the parts themselves '
-            f"(rate), {100 * found.mix_effect:+.1f} from more or fewer people in each (mix).</p>"
+            f'<p class="soft">Of the change, {points(found.rate_effect)} points come from the parts themselves '
+            f"(rate), {points(found.mix_effect)} from more or fewer people in each (mix).</p>"
         )
     return (
         "<div class=wide-scroll><table><caption>Why it moved</caption><thead><tr><th>Part</th>"
@@ -49,7 +52,7 @@ def incident_line(incident: Incident) -> str:
     cause = ' <span class="soft">(explained by the data)</span>' if incident.data_cause else ""
     return (
         f'<a href="/incident/{escape(incident.incident_id, quote=True)}"><b class="{incident.severity}">'
-        f"{escape(name_of(lead.kpi, lead.slice))} {escape(change_of(lead))}</b></a> "
+        f"{escape(name_of(lead.kpi, lead.slice, lead.label))} {escape(change_of(lead))}</b></a> "
         f"{escape(period(lead))}{more}{cause}"
     )
 
@@ -76,12 +79,16 @@ def incident_page(
         )
     if reasons or why is not None:
         lines = "".join(f"<li>{escape(line)}</li>" for line in reasons)
+        # The reasons are those of the whole incident: where they name parts, its lead need not have any of its own.
+        parts_of_it = drivers(why, lead)
+        if reasons and parts_of_it == _NO_PART:
+            parts_of_it = ""
         parts.append(
-            f'<section class="card"><h2>Why, and what else happened</h2><ul>{lines}</ul>{drivers(why, lead)}</section>'
+            f'<section class="card"><h2>Why, and what else happened</h2><ul>{lines}</ul>{parts_of_it}</section>'
         )
     rows = "".join(
         f'<tr><td class="{a.severity}">{a.severity}</td><td><a href="/kpi/{quote(a.kpi, safe="")}?'
-        f'{escape(urlencode({"slice": a.slice, "days": 90}))}">{escape(name_of(a.kpi, a.slice))}</a></td>'
+        f'{escape(urlencode({"slice": a.slice, "days": 90}))}">{escape(name_of(a.kpi, a.slice, a.label))}</a></td>'
         f"<td class=number>{escape(change_of(a))}</td><td>{escape(period(a))}</td></tr>"
         for a in incident.anomalies
     )
@@ -121,7 +128,7 @@ def data_incident_page(
         parts.append(f'<section class="card">{drawn}{note}</section>')
     rows = "".join(
         f'<tr><td class="{WEIGHTS[f.weight]}">{f.weight}</td><td>{escape(f.check.replace("_", " "))}</td>'
-        f"<td>{f.first_date}</td><td>{f.last_date}</td><td>{escape(f.sentence)}</td></tr>"
+        f"<td class=date>{f.first_date}</td><td class=date>{f.last_date}</td><td>{escape(f.sentence)}</td></tr>"
         for f in data.findings
     )
     parts.append(
@@ -161,7 +168,7 @@ def incidents_page(found: Sequence[Incident], data: Sequence[DataIncident] = ())
     lines: list[tuple[date, str, str]] = [(i.first_date, i.status, incident_line(i)) for i in found[:200]]
     lines += [(d.first_date, d.status, data_line(d)) for d in data[:200]]
     rows = "".join(
-        f"<tr><td>{since.isoformat()}</td><td>{status}</td><td>{line}</td></tr>"
+        f"<tr><td class=date>{since.isoformat()}</td><td>{status}</td><td>{line}</td></tr>"
         for since, status, line in sorted(lines, key=lambda row: row[0], reverse=True)
     )
     return (

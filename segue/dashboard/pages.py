@@ -48,7 +48,8 @@ def overview(
 def kpi_page(one: read.Shown, kpi: Kpi | None, form: str, why: Mapping[str, Explanation]) -> str:
     """One series: chart, disturbed days, why, the numbers."""
     last, value = one.line.points[-1]
-    summary = f"{name_of(one.kpi, one.slice)}, {len(one.line.points)} days up to {day(last)}, last {one.unit(value)}"
+    name = name_of(one.kpi, one.slice, kpi.label if kpi else "")
+    summary = f"{name}, {len(one.line.points)} days up to {day(last)}, last {one.unit(value)}"
     parts = [form]
     if kpi is not None and kpi.description:
         owner = f" Owner: {escape(kpi.owner)}." if kpi.owner else ""
@@ -63,7 +64,7 @@ def kpi_page(one: read.Shown, kpi: Kpi | None, form: str, why: Mapping[str, Expl
         )
     bands = {row[0]: row for row in one.line.band}
     rows = "".join(
-        f"<tr><td>{d.isoformat()}</td><td class=number>{escape(one.unit(v))}</td>"
+        f"<tr><td class=date>{d.isoformat()}</td><td class=number>{escape(one.unit(v))}</td>"
         + (
             f"<td class=number>{escape(one.unit(bands[d][1]))}</td><td class=number>{escape(one.unit(bands[d][2]))} – "
             f"{escape(one.unit(bands[d][3]))}</td></tr>"
@@ -120,7 +121,7 @@ def segments_page(
         )
         parts.append(
             '<section class="card"><h2>Overlap</h2><p class="soft">Of the members of the row, the share that is also '
-            'in the column.</p><div class=wide-scroll><table class="heat"><thead><tr><th></th>'
+            'in the column.</p><div class=wide-scroll><table class="heat narrow-names"><thead><tr><th></th>'
             f"{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
         )
     return "".join(parts)
@@ -192,7 +193,7 @@ def health_page(
     if found:
         rows = "".join(
             f'<tr><td class="{WEIGHTS[f.weight]}">{f.weight}</td><td>{escape(f.check.replace("_", " "))}</td>'
-            f"<td>{f.first_date}</td><td>{escape(f.sentence)}</td></tr>"
+            f"<td class=date>{f.first_date}</td><td>{escape(f.sentence)}</td></tr>"
             for f in found
         )
         parts.append(

@@ -267,6 +267,8 @@ def _over_time(one: Shown, days: int) -> str:
         f"{escape(groups[name].name)}</a> ({one.bands[name][-1][1]:,})"
         for name in named
     )
+    if not any(count for points in one.bands.values() for _, count in points):
+        return f'<h3>Bands over time</h3><p class="soft">Nobody has been in a band so far.</p><p>{links}</p>'
     if max(len(points) for points in one.bands.values()) < 2:
         return f"<h3>Bands</h3><p>{links}</p>"
     drawn = sizes({groups[name]: one.bands[name] for name in named}, (), summary=f"Bands over time, now: {now}")

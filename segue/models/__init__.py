@@ -5,6 +5,7 @@ and the evaluation in memory all work with that same state.
 Never: takes the writer lock or opens the warehouse to compile; rewrites compiled SQL; knows a segment's history.
 """
 
+from segue.models.described import without_model
 from segue.models.environment import dbt_environment
 from segue.models.evaluate import Evaluation, Evaluator, Stitch, evaluate, run_chain
 from segue.models.person_local import Refusal, person_local, warehouse_only
@@ -26,4 +27,5 @@ __all__ = [
     "prepare",
     "run_chain",
     "warehouse_only",
+    "without_model",
 ]

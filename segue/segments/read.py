@@ -153,7 +153,7 @@ def require_segment(con: Connection, name: str) -> None:
     """Pass when the segment has a history.
 
     Raises:
-        BadInputError: naming the closest segments there are.
+        BadInputError: naming the closest segments there are, or saying that it was never evaluated.
     """
     known = (
         [row[0] for row in con.execute("select distinct segment from segments.evaluations order by 1").fetchall()]
@@ -163,7 +163,10 @@ def require_segment(con: Connection, name: str) -> None:
     if name in known:
         return
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    if close:
+    if has_table(con, "segments", name):
+        fix = "its table is there, but nobody's membership has been worked out yet: `segue refresh`, or wait a minute "
+        fix += "when Segue runs"
+    elif close:
         fix = f"did you mean {' or '.join(close)}?"
     elif known:
         fix = f"there are: {', '.join(known)}"

@@ -38,7 +38,9 @@ def handle_problems(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _refused(_request: Request, error: HTTPException) -> Response:
-        return problem(error.status_code, str(error.detail), getattr(error, "fix", ""), error.headers)
+        # What is no `Problem` comes from the router: an address or a method that there is not.
+        fix = error.fix if isinstance(error, Problem) else "see /docs for what can be asked, /live for what happens"
+        return problem(error.status_code, str(error.detail), fix, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_request: Request, error: RequestValidationError) -> Response:

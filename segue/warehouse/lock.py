@@ -51,7 +51,7 @@ class WriterLock:
                 break
             except BlockingIOError:
                 if not said and time.monotonic() - started > _SAY_AFTER_SECONDS:
-                    log.warning("%s waits for the writer: %s", purpose, self.holder() or "unknown")
+                    log.warning("%s: waiting until this has ended: %s", purpose, self.holder() or "unknown")
                     said = True
                 time.sleep(_POLL_SECONDS)
             except BaseException:

@@ -58,7 +58,7 @@ def plot_anomaly(con: Connection, anomaly_id: str, *, as_of: datetime | None = N
     view = _view(con, anomaly.kpi, anomaly.slice, first=first, last=_cap(last, as_of))
     if anomaly.grain == "week":
         view = _by_week(view, anomaly)
-    title = f"{name_of(anomaly.kpi, anomaly.slice)}: {change_of(anomaly)} {period(anomaly)}"
+    title = f"{name_of(anomaly.kpi, anomaly.slice, anomaly.label)}: {change_of(anomaly)} {period(anomaly)}"
     return _draw(view, kpi=anomaly.kpi, title=title, marked=[anomaly], subtitle=_legend(anomaly))
 
 
@@ -126,6 +126,7 @@ def plot_overview(
         "zorder": 4,
         "parse_math": False,
     }
+    labels = {(a.kpi, a.slice): a.label for a in found}
     for y, key in enumerate(rows):
         bars = sorted((a for a in found if (a.kpi, a.slice) == key), key=lambda a: a.first_date)
         for anomaly, following in zip_longest(bars, bars[1:]):
@@ -134,7 +135,9 @@ def plot_overview(
             ax.barh(y, width - 0.12, left=_number(start) - 0.44, height=0.62, color=COLOURS[anomaly.severity], zorder=3)
             if following is None or (following.first_date - anomaly.last_date).days >= 5:
                 ax.text(_number(anomaly.last_date) + 0.7, y, change_of(anomaly), **label)
-    ax.set_yticks(range(len(rows)), [drawable(name_of(*key), 36) for key in rows], fontsize=9, parse_math=False)
+    ax.set_yticks(
+        range(len(rows)), [drawable(name_of(*key, labels[key]), 36) for key in rows], fontsize=9, parse_math=False
+    )
     ax.set_ylim(max(len(rows), 2) - 0.4, -0.6)
     ax.set_xlim(_number(first) - 0.6, _number(until) + 3.4)
     _dates(ax)
@@ -212,7 +215,7 @@ def _draw_hours(con: Connection, anomaly: Anomaly, hours: tuple[datetime, dateti
     )
     ax.set_ylim(bottom=0)
     ax.grid(axis="y", color=GRID, linewidth=0.8)
-    title = f"{name_of(anomaly.kpi, anomaly.slice)}: {change_of(anomaly)} {period(anomaly)}"
+    title = f"{name_of(anomaly.kpi, anomaly.slice, anomaly.label)}: {change_of(anomaly)} {period(anomaly)}"
     titles(fig, ax, title, "By the hour, UTC. Blue: what these hours bring on average")
     return png(fig)
 
@@ -309,7 +312,10 @@ def titles(fig: "Figure", ax: "Axes", title: str, subtitle: str) -> None:
     long_labels = any(len(label.get_text()) > 12 for label in ax.get_yticklabels())
     left = 0.34 if long_labels else 0.085
     fig.subplots_adjust(left=left, right=0.95, top=1 - 0.72 / inches, bottom=0.36 / inches)
-    _write(fig, 0.018, 0.16, drawable(title, 96), fontsize=13, fontweight="bold", color=INK)
+    text = drawable(title, 96)
+    # So many characters fit into one line at full size; a longer title is made smaller, not cut.
+    size = 13 * min(1.0, 72 / max(len(text), 1))
+    _write(fig, 0.018, 0.16, text, fontsize=size, fontweight="bold", color=INK)
     _write(fig, 0.018, 0.44, drawable(subtitle, 150), fontsize=9, color=MUTED)
 
 

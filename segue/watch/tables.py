@@ -1,7 +1,7 @@
 """The tables of this room, and an anomaly as a value."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Literal
 
@@ -77,6 +77,7 @@ class Anomaly:
     kind: Kind
     grain: Grain = "day"
     hours: tuple[datetime, datetime] | None = None  # of grain hour: first and last disturbed one, aware UTC
+    label: str = field(default="", compare=False)  # how people call the KPI, where its YAML says so
 
     @property
     def day_count(self) -> int:
@@ -131,7 +132,10 @@ def anomalies(
         """,
         [wanted, None if ids is None else list(ids)],
     ).fetchall()
-    return [_anomaly(row) for row in rows]
+    labels: dict[str, str] = {}
+    if has_table(con, "watch", "registry"):
+        labels = dict(con.execute("select name, label from watch.registry where kind = 'kpi'").fetchall())
+    return [replace(_anomaly(row), label=labels.get(row[1]) or "") for row in rows]
 
 
 def _anomaly(row: tuple) -> Anomaly:  # type: ignore[type-arg]

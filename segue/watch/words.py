@@ -21,9 +21,13 @@ def clean(text: object, *, limit: int = _LONGEST_NAME) -> str:
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
-def name_of(kpi: str, slice_: str) -> str:
-    """`Conversion, platform web`; `Size of segment power users`; without a slice just `Conversion`."""
-    measure = clean(kpi.replace("_", " ")) or "unnamed KPI"
+def name_of(kpi: str, slice_: str, label: str = "") -> str:
+    """`Conversion, platform web`; `Size of segment power users`; without a slice just `Conversion`.
+
+    Args:
+        label: how people call the KPI; without one it is made of its name.
+    """
+    measure = clean(label) or clean(kpi.replace("_", " ")) or "unnamed KPI"
     measure = measure[0].upper() + measure[1:]
     where = where_of(slice_)
     if not where:
@@ -78,11 +82,16 @@ def percent(share: float) -> str:
     return f"{'+' if share >= 0 else '−'}{size:.{0 if size >= 10 else 1}f} %"
 
 
+def points(share: float) -> str:
+    """A difference of two shares in percentage points: `+4.3`, `−17.8`; what rounds to nothing is `0.0`."""
+    size = f"{abs(100 * share):.1f}"
+    return size if float(size) == 0 else f"{'+' if share > 0 else '−'}{size}"
+
+
 def change_of(anomaly: Anomaly) -> str:
     """How far from expected: as a share; for a ratio in percentage points, which is what a reader would compare."""
     if anomaly.kind == "ratio":
-        points = 100 * (anomaly.value - anomaly.expected)
-        return f"{'+' if points >= 0 else '−'}{abs(points):.1f} pts"
+        return f"{points(anomaly.value - anomaly.expected)} pts"
     change = anomaly.change
     return percent(change) if change is not None else "from 0"
 
@@ -128,8 +137,9 @@ def describe(anomaly: Anomaly, *, known_until: date | None = None) -> str:
     elif anomaly.day_count > 1:
         when = f"on {day(anomaly.worst_date, year=False)}, the worst of {anomaly.day_count} days"
         when += f" ({period(anomaly, known_until=known_until).removesuffix(f' ({anomaly.day_count} days)')})"
+    name = name_of(anomaly.kpi, anomaly.slice, anomaly.label)
     return (
-        f"{name_of(anomaly.kpi, anomaly.slice)} {verb} to {unit(anomaly.value)} {when}, {_distance(anomaly)}"
+        f"{name} {verb} to {unit(anomaly.value)} {when}, {_distance(anomaly)}"
         f" the {unit(anomaly.expected)} expected (ordinary: {unit(anomaly.lower)} to {unit(anomaly.upper)})."
     )
 

@@ -20,7 +20,7 @@ import pytest
 
 from segue.clock import system_time
 from segue.collector import MESSAGE_BYTES, REQUEST_BYTES
-from segue.errors import BadInputError
+from segue.errors import BadInputError, BadSettingError
 from segue.events import Judge
 from segue.keys import create_key, revoke_key
 from segue.settings import child_environment
@@ -409,3 +409,10 @@ def test_a_port_that_is_taken_is_told(collector: Installation) -> None:
     )
     assert found.returncode == 1
     assert "cannot listen" in found.stderr
+
+
+def test_a_home_that_cannot_be_written_is_told_with_the_fix(settings, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BadSettingError, match="cannot be written: Not a directory") as told:
+        create_key(settings.model_copy(update={"home": tmp_path / "file"}), "web", as_of=system_time())
+    assert "SEGUE_HOME" in str(told.value)

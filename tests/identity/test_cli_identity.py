@@ -72,10 +72,19 @@ def test_list_of_an_empty_warehouse_is_empty(tmp_path, monkeypatch: pytest.Monke
     assert json.loads(invoke(root, "identity", "list", "--format", "json")) == []
 
 
+def test_of_a_large_person_only_what_moves_is_listed(app: typer.Typer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "_SHOWN", 2)
+    now, then = invoke(app, "identity", "split", "ann [red]").split("then")
+    assert "anonymous_id:phone" in now
+    assert "anonymous_id:laptop" not in now
+    assert "2 identifiers that stay" in now
+    assert "anonymous_id:phone" in then
+
+
 def test_a_split_is_done_told_and_kept(app: typer.Typer) -> None:
     said = invoke(app, "identity", "split", "ann [red]", "--note", "a guest")
     assert "cut: anonymous_id:phone same_message user_id:ann [red]" in said
-    assert "done: 1 identifiers have another person" in said
+    assert "done: another person for 1 identifier." in said
     (decision,) = json.loads(invoke(app, "identity", "decisions", "--format", "json"))
     assert (decision["kind"], decision["note"]) == ("split", "a guest")
     assert "two people" in invoke(app, "identity", "explain", "laptop", "phone")

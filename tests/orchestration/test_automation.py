@@ -10,6 +10,7 @@ EDITED = dg.AssetKey(["segments", "power_users"])
 MEMBERSHIPS = dg.AssetKey(["segments", "memberships"])
 TRANSITIONS = dg.AssetKey(["segments", "transitions"])
 DAILY = dg.AssetKey(["kpis", "daily"])
+NEW_KPI = dg.AssetKey(["kpis", "signups"])
 
 #: What tells people is not automated: a sensor knows whether there is anything to tell.
 SILENT = {dg.AssetKey(["alerts", "announcements"]), dg.AssetKey(["realtime", "audit"])}
@@ -101,6 +102,35 @@ def test_of_what_belongs_to_a_day_only_the_newest_day_is_rebuilt(
     before = dg.evaluate_automation_conditions(defs, built)
     after = dg.evaluate_automation_conditions(edited(defs, DAILY), built, cursor=before.cursor)
     assert after.get_num_requested(DAILY) == 1
+
+
+def without(defs: dg.Definitions, key: dg.AssetKey) -> dg.Definitions:
+    """The graph as the automation saw it when it did not know this asset yet."""
+    assets = [
+        a.map_asset_specs(lambda s: s.replace_attributes(automation_condition=None) if s.key == key else s)
+        if isinstance(a, dg.AssetsDefinition) and key in a.keys
+        else a
+        for a in defs.assets or []
+    ]
+    return dg.Definitions(assets=assets, resources=defs.resources)
+
+
+def test_a_new_kpi_is_built_with_the_table_that_reads_it(defs: dg.Definitions) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        build(defs, instance, set(defs.resolve_asset_graph().materializable_asset_keys) - {NEW_KPI})
+        before = dg.evaluate_automation_conditions(without(defs, NEW_KPI), instance)
+        asked = rounds(edited(defs, DAILY), instance, before.cursor)
+    assert {NEW_KPI, DAILY} <= asked[0]
+
+
+def test_a_new_kpi_waits_for_a_refresh_when_nothing_of_today_is_there(defs: dg.Definitions) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        graph = defs.resolve_asset_graph()
+        whole = {key for key in graph.materializable_asset_keys if graph.get(key).partitions_def is None}
+        build(defs, instance, whole)
+        before = dg.evaluate_automation_conditions(without(defs, NEW_KPI), instance)
+        after = dg.evaluate_automation_conditions(edited(defs, DAILY), instance, cursor=before.cursor)
+    assert not {NEW_KPI, DAILY} & requested(after), "the table of all KPIs cannot read what is not there"
 
 
 def stand_in(

@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.errors import DagsterExecutionInterruptedError
 
 from segue.alerts import Pending
 from segue.events import EventFile, PendingFiles
@@ -132,6 +133,31 @@ def test_a_failed_run_and_a_failed_check_are_announced_once(installation: Any) -
         tick(failures, instance, cursor=first.cursor)
         tick(failures, instance)  # as after the loss of the cursor
         assert len(announced()) == before + 2
+
+
+def test_a_failed_rebuild_goes_by_what_it_was_to_rebuild() -> None:
+    from sensors.failures import _name_of
+
+    assets = {dg.AssetKey(["kpis", "daily"]), dg.AssetKey(["kpis", "revenue"])}
+    assert _name_of(dg.DagsterRun(job_name="refresh")) == "Run of refresh"
+    assert _name_of(dg.DagsterRun(job_name="__ASSET_JOB", asset_selection=assets)) == "Rebuild of kpis/daily and 1 more"
+
+
+def test_a_run_that_was_stopped_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    from orchestration.progress import reason_of
+
+    @dg.asset
+    def stopped() -> None:
+        raise DagsterExecutionInterruptedError
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        with pytest.raises(DagsterExecutionInterruptedError):
+            dg.materialize([stopped], instance=instance)
+        [run] = instance.get_runs()
+        [record] = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
+        event = record.event_log_entry.dagster_event
+    assert event is not None
+    assert "it was stopped before it ended" in reason_of(event)
 
 
 def graph_with_a_wrong_segment(*, alone: bool) -> dg.Definitions:

@@ -1,10 +1,16 @@
 """Two runs take turns, and the one that waits says so."""
 
+import os
+import pty
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import dagster as dg
 import pytest
+
+from segue.settings import PROJECT_ROOT
 
 
 def test_a_run_that_waits_for_another_one_says_so_at_the_terminal(
@@ -54,3 +60,19 @@ def test_a_run_that_waits_for_another_one_says_so_at_the_terminal(
         "the other run ends",
         "work",
     ]
+
+
+def test_a_terminal_shows_the_step_that_is_running() -> None:
+    code = (
+        "from orchestration.progress import _Now, at_a_terminal\n"
+        "with at_a_terminal():\n"
+        "    now = _Now(); now.begin('dbt_kpis'); now.end(); now.clear()\n"
+    )
+    run = [sys.executable, "-c", code]
+    ours, theirs = pty.openpty()
+    subprocess.run(run, stderr=theirs, cwd=PROJECT_ROOT, check=True)
+    shown = os.read(ours, 1000)
+    assert b"dbt_kpis" in shown
+    assert shown.endswith(b"\r\x1b[K"), "the line is free for what is said next"
+    piped = subprocess.run(run, stderr=subprocess.PIPE, cwd=PROJECT_ROOT, check=True)
+    assert piped.stderr == b"", "a file is not a terminal"

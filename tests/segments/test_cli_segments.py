@@ -75,6 +75,13 @@ def test_an_unknown_segment_is_answered_with_the_close_ones(home: Warehouse) -> 
         call("segments", "members", "zzz")
 
 
+def test_a_segment_that_is_built_but_not_evaluated_is_told_from_a_typo(home: Warehouse) -> None:
+    with home.write("test") as con:
+        con.execute("create table segments.power_user as select 'p1' as person_id")
+    with pytest.raises(BadInputError, match="has been worked out yet: `segue refresh`"):
+        call("segments", "members", "power_user")
+
+
 def test_an_empty_installation_says_what_to_do(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGUE_HOME", str(settings.home))
     assert answer("segments", "list") == []
@@ -106,11 +113,14 @@ def test_check_names_every_broken_definition_and_fails(
     (project / "models/segments/wrong.sql").write_text("select person_id\nfrm {{ ref('person_features') }}")
     meta = project / "models/segments/present.yml"
     meta.write_text(meta.read_text().replace("priority: 20", "priority: high"))
+    (project / "models/segments/presnt.yml").write_text("models: [{name: presnt, description: A typo.}]")
     done = program(settings, project, "check")
     assert done.returncode == 1
     assert "models/segments/wrong.sql, line 2" in done.stderr
     assert "priority is 'high'" in done.stderr
-    assert "2 broken" in done.stdout
+    assert "presnt.yml: it describes presnt, but there is no presnt.sql" in done.stderr
+    assert "did you mean present?" in done.stderr
+    assert "3 broken" in done.stdout
 
 
 def test_dbt_runs_with_our_clock_and_leaves_nothing_in_the_project(

@@ -111,6 +111,7 @@ def test_an_unknown_person_is_a_problem_that_does_not_repeat_the_identifier(clie
     answer = client.get("/v1/people/secret@example.com/segments")
     assert answer.status_code == 404
     assert answer.json()["title"] == "Not Found"
+    assert "/docs" in client.get("/").json()["fix"]
     assert "secret" not in answer.text
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from segue.watch import amount, clean, describe, name_of
 from segue.watch.judge import discoveries, score_of
 from segue.watch.series import Point, make_series
-from segue.watch.words import percent, period
+from segue.watch.words import percent, period, points
 from tests.anomaly import outage
 
 
@@ -26,6 +26,11 @@ def test_what_is_discovered_is_what_benjamini_and_hochberg_define(p_values, rate
 def test_the_score_is_the_normal_deviate():
     assert score_of(0.05) == pytest.approx(1.96, abs=0.001)
     assert score_of(0.0) < 40
+
+
+@pytest.mark.parametrize(("share", "text"), [(0.178, "+17.8"), (-0.043, "−4.3"), (-0.0001, "0.0"), (0.0, "0.0")])
+def test_a_difference_that_rounds_to_nothing_has_no_sign(share, text):
+    assert points(share) == text
 
 
 @given(st.floats(0, 1e9))
@@ -88,6 +93,7 @@ def test_slices_are_named_in_words():
     assert name_of("conversion", "all") == "Conversion"
     assert name_of("active_people", "platform=web") == "Active people, platform web"
     assert name_of("segment_size", "segment=power_users") == "Size of segment power users"
+    assert name_of("engagement_duration", "country=GB", "Session length") == "Session length, country GB"
 
 
 @given(st.text(max_size=300))
