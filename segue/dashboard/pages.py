@@ -150,8 +150,11 @@ def kpi_page(one: read.Shown, kpi: Kpi | None, form: str, why: Mapping[str, Expl
 
 def drivers(found: Explanation | None, anomaly: Anomaly) -> str:
     """Why it moved, as a table."""
-    if found is None or not found.drivers:
-        return '<p class="soft">No single part of the audience stands out.</p>'
+    who = "the audience" if anomaly.slice == "all" else where_of(anomaly.slice)
+    if found is None or not found.is_divided:
+        return f'<p class="soft">What the parts of {escape(who)} did is not known.</p>'
+    if not found.drivers:
+        return f'<p class="soft">No single part of {escape(who)} stands out.</p>'
 
     def unit(value: float) -> str:
         from segue.watch import amount
