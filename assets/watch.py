@@ -33,6 +33,7 @@ def anomalies(
         report = watch.detect(
             con, as_of=as_of, country=warehouse.settings.country, calendar=calendar, progress=context.log.info
         )
+        inside = watch.look_inside(con, PROJECT, as_of=as_of, since=report.first_date)
         explained = quality.explain_incidents(con)
     with warehouse.read(as_of=as_of) as con:
         precision = watch.precision(con)
@@ -50,6 +51,7 @@ def anomalies(
         metadata={
             "dagster/row_count": len(found),
             **present.report(report),
+            "anomalies of slices divided further": inside,
             "incidents explained by the data": explained,
             "precision, by what people dismissed": present.table(
                 ["KPI", "found", "dismissed", "precision"],
@@ -57,8 +59,11 @@ def anomalies(
             ),
             "overview": overview,
             "latest": present.table(
-                ["since", "until", "what", "severity"],
-                [(a.first_date, a.last_date, watch.describe(a), a.severity) for a in found[:20]],
+                ["since", "until", "what", "severity", "moved most"],
+                [
+                    (a.first_date, a.last_date, watch.describe(a), a.severity, watch.explain(con, a).words)
+                    for a in found[:20]
+                ],
             ),
             **pictures,
         }

@@ -29,16 +29,14 @@ from segue.watch import (
     day,
     explain,
     name_of,
-    percent,
     plot_anomaly,
     plot_overview,
 )
-from segue.watch.words import points
+from segue.watch.words import points, where_of
 
 log = logging.getLogger(__name__)
 
 _DRAWN = 3
-_DRIVERS = 3
 #: Reasons in one message.
 _LINES = 12
 #: What is usual is learned from four weeks: a fault that lasts for half of them begins to look usual.
@@ -136,14 +134,9 @@ def why(con: Connection, anomaly: Anomaly) -> list[str]:
     """What explains an anomaly, in sentences; empty when nothing stands out."""
     found = explain(con, anomaly)
     lines = []
-    drivers = [d for d in found.drivers if d.share >= 0.1][:_DRIVERS]
-    if drivers:
-        parts = [
-            f"{d.name} ({100 * min(d.share, 9.99):.0f} % of the change"
-            + (f", there {percent((d.actual - d.expected) / d.expected)})" if d.expected else ")")
-            for d in drivers
-        ]
-        lines.append(f"Moved most: {'; '.join(parts)}")
+    if found.words:
+        inside = f" within {where_of(anomaly.slice)}" if anomaly.slice != "all" else ""
+        lines.append(f"Moved most{inside}: {found.words}")
     if found.rate_effect is not None and found.mix_effect is not None and anomaly.kind == "ratio":
         lines.append(
             f"Of the change, {points(found.rate_effect)} points come from the parts themselves, "

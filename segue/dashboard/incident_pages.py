@@ -10,15 +10,16 @@ from segue.dashboard.frame import WEIGHTS, empty
 from segue.dashboard.svg import Line, chart
 from segue.quality import DataIncident
 from segue.watch import Anomaly, Explanation, Incident, change_of, describe, name_of, percent, period
-from segue.watch.words import points
-
-_NO_PART = '<p class="soft">No single part of the audience stands out.</p>'
+from segue.watch.words import points, where_of
 
 
 def drivers(found: Explanation | None, anomaly: Anomaly) -> str:
     """Why it moved, as a table."""
-    if found is None or not found.drivers:
-        return _NO_PART
+    who = "the audience" if anomaly.slice == "all" else where_of(anomaly.slice)
+    if found is None or not found.is_divided:
+        return f'<p class="soft">What the parts of {escape(who)} did is not known.</p>'
+    if not found.drivers:
+        return f'<p class="soft">No single part of {escape(who)} stands out.</p>'
 
     def unit(value: float) -> str:
         from segue.watch import amount
@@ -80,9 +81,8 @@ def incident_page(
     if reasons or why is not None:
         lines = "".join(f"<li>{escape(line)}</li>" for line in reasons)
         # The reasons are those of the whole incident: where they name parts, its lead need not have any of its own.
-        parts_of_it = drivers(why, lead)
-        if reasons and parts_of_it == _NO_PART:
-            parts_of_it = ""
+        is_told = bool(reasons) and why is not None and why.is_divided and not why.drivers
+        parts_of_it = "" if is_told else drivers(why, lead)
         parts.append(
             f'<section class="card"><h2>Why, and what else happened</h2><ul>{lines}</ul>{parts_of_it}</section>'
         )

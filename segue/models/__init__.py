@@ -5,6 +5,7 @@ and the evaluation in memory all work with that same state.
 Never: takes the writer lock or opens the warehouse to compile; rewrites compiled SQL; knows a segment's history.
 """
 
+from segue.models.check import empty_lake
 from segue.models.described import without_model
 from segue.models.environment import dbt_environment
 from segue.models.evaluate import Evaluation, Evaluator, Stitch, evaluate, run_chain
@@ -21,6 +22,7 @@ __all__ = [
     "Refusal",
     "Stitch",
     "dbt_environment",
+    "empty_lake",
     "evaluate",
     "fingerprint_of",
     "person_local",

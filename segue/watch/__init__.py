@@ -13,6 +13,7 @@ from segue.watch.dismiss import Precision, dismiss, precision, restore
 from segue.watch.drivers import Driver, Explanation, explain
 from segue.watch.heat_map import plot_funnel, plot_retention
 from segue.watch.incidents import Incident, importance, incidents
+from segue.watch.inside import look_inside
 from segue.watch.kpis import Kpi, kpis_of, owner_of, register, registered_kpis
 from segue.watch.plot import plot_anomaly, plot_overview, plot_series
 from segue.watch.tables import SEVERITIES, Anomaly, Severity, anomalies, ensure_tables
@@ -47,6 +48,7 @@ __all__ = [
     "incidents",
     "kpis_of",
     "load_calendar",
+    "look_inside",
     "name_of",
     "owner_of",
     "percent",

@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from segue.warehouse import Connection
+from segue.warehouse import Connection, has_table
 from segue.watch.tables import Anomaly, day_range
-from segue.watch.words import where_of
+from segue.watch.words import percent, where_of
 
 #: An element must explain this share of the change to be named, and a set this share to be an explanation.
 _LEAST, _ENOUGH = 0.1, 0.67
@@ -26,7 +26,9 @@ _LEAST, _ENOUGH = 0.1, 0.67
 _MORE_THAN_ITS_SIZE = 1.2
 #: Days of the same weekday that say what was to be expected of a part.
 _WEEKS = 4
-_MOST = 5
+_MOST, _IN_WORDS = 5, 3
+#: What the parts of a slice say together may differ by this share from what the slice says.
+_SAME = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,43 +147,95 @@ class Explanation:
     """Why one anomaly is there, as far as the numbers tell."""
 
     drivers: tuple[Driver, ...]
-    rate_effect: float | None  # of a ratio, over the dimension that explains most
-    mix_effect: float | None
+    rate_effect: float | None = None  # of a ratio, over the dimension that explains most
+    mix_effect: float | None = None
+    is_divided: bool = True  # False: what its parts did is not known, so no driver says nothing
+
+    @property
+    def words(self) -> str:
+        """The first drivers in words: `channel email (80 % of the change, there −50 %)`; empty without one."""
+        return "; ".join(
+            f"{d.name} ({100 * min(d.share, 9.99):.0f} % of the change"
+            + (f", there {percent((d.actual - d.expected) / d.expected)})" if d.expected else ")")
+            for d in self.drivers[:_IN_WORDS]
+        )
+
+
+_NOT_DIVIDED = Explanation(drivers=(), is_divided=False)
 
 
 def explain(con: Connection, anomaly: Anomaly) -> Explanation:
-    """The drivers of an anomaly of everybody. One of a part is explained by the other dimensions only as far as
-    `kpis.daily` crosses them, which it does not: it then has none."""
+    """The drivers of an anomaly: parts of everybody from `kpis.daily`, parts of a slice from `watch.inside`.
+
+    The parts of a slice are believed only when together they show the change that the slice itself showed. A KPI that
+    has cases but no numerator (a median) does not add up from its parts, and has none.
+    """
+    is_ratio = anomaly.kind in ("ratio", "mean")
+    parts = _parts(con, "kpis.daily where kpi = $1", anomaly.kpi, anomaly)
     if anomaly.slice != "all":
-        return Explanation(drivers=(), rate_effect=None, mix_effect=None)
+        whole = parts.get(anomaly.slice)
+        has_inside = has_table(con, "watch", "inside")
+        parts = _parts(con, "watch.inside where anomaly_id = $1", anomaly.anomaly_id, anomaly) if has_inside else {}
+        if not _is_same_change(parts.get("all"), whole, is_ratio=is_ratio):
+            return _NOT_DIVIDED
+    everybody = parts.pop("all", None)
+    if everybody is None:
+        return _NOT_DIVIDED
+    dimensions: dict[str, list[Part]] = {}
+    for slice_, part in parts.items():
+        dimension = slice_.partition("=")[0]
+        if dimension == "segment":
+            dimensions[slice_] = [part, _rest(everybody, part)]
+        else:
+            dimensions.setdefault(dimension, []).append(part)
+    drivers = [
+        d
+        for d in adtributor(dimensions, is_ratio=is_ratio)
+        if d.slice in parts and _stands_out(d, parts[d.slice], everybody, is_ratio=is_ratio)
+    ]
+    effects = _effects(dimensions, drivers, is_ratio=is_ratio)
+    return Explanation(drivers=tuple(drivers[:_MOST]), rate_effect=effects[0], mix_effect=effects[1])
+
+
+def compared_days(anomaly: Anomaly) -> list[date]:
+    """The disturbed days and the undisturbed same weekdays before them, ascending."""
     days = day_range(anomaly.first_date, anomaly.last_date)
+    earlier = {day - timedelta(weeks=w) for day in days for w in range(1, _WEEKS + 2)}
+    return sorted(day for day in earlier if day < days[0]) + days
+
+
+def _parts(con: Connection, source: str, key: str, anomaly: Anomaly) -> dict[str, Part]:
+    """By slice, the sums of the days that are compared."""
     rows = con.execute(
-        """
-        select slice, date, coalesce(numerator, value)::double, denominator::double from kpis.daily
-        where kpi = $1 and date between $2 and $3 and value is not null
+        f"""
+        select slice, date, coalesce(numerator, value)::double, denominator::double from {source}
+        and date between $2 and $3 and value is not null and (numerator is not null or denominator is null)
         """,
-        [anomaly.kpi, days[0] - timedelta(weeks=_WEEKS + 1), days[-1]],
+        [key, anomaly.first_date - timedelta(weeks=_WEEKS + 1), anomaly.last_date],
     ).fetchall()
     is_ratio = anomaly.kind in ("ratio", "mean")
     table: dict[str, dict[date, tuple[float, float]]] = {}
     for slice_, day, numerator, denominator in rows:
         table.setdefault(slice_, {})[day] = (numerator, (denominator or 0.0) if is_ratio else 1.0)
-    parts = {slice_: _part(slice_, by_day, days) for slice_, by_day in table.items()}
-    everybody = parts.pop("all", None)
-    dimensions: dict[str, list[Part]] = {}
-    for slice_, part in parts.items():
-        dimension = slice_.partition("=")[0]
-        if dimension != "segment":
-            dimensions.setdefault(dimension, []).append(part)
-        elif everybody is not None:
-            dimensions[slice_] = [part, _rest(everybody, part)]
-    drivers = [
-        d
-        for d in adtributor(dimensions, is_ratio=is_ratio)
-        if d.slice in parts and everybody is not None and _stands_out(d, parts[d.slice], everybody, is_ratio=is_ratio)
-    ]
-    effects = _effects(dimensions, drivers, is_ratio=is_ratio)
-    return Explanation(drivers=tuple(drivers[:_MOST]), rate_effect=effects[0], mix_effect=effects[1])
+    days = day_range(anomaly.first_date, anomaly.last_date)
+    return {slice_: _part(slice_, by_day, days) for slice_, by_day in table.items()}
+
+
+def _is_same_change(parts: Part | None, whole: Part | None, *, is_ratio: bool) -> bool:
+    """Whether both tell the same story, to a tenth: late events and merged people move old days a little."""
+    if parts is None or whole is None:
+        return False
+
+    def change(part: Part) -> float:
+        if not is_ratio:
+            return part.actual - part.expected
+        return part.actual / max(part.actual_cases, 1e-9) - part.expected / max(part.expected_cases, 1e-9)
+
+    return (
+        abs(parts.expected - whole.expected) <= _SAME * abs(whole.expected)
+        and abs(parts.expected_cases - whole.expected_cases) <= _SAME * whole.expected_cases
+        and abs(change(parts) - change(whole)) <= _SAME * abs(change(whole))
+    )
 
 
 def _stands_out(driver: Driver, part: Part, everybody: Part, *, is_ratio: bool) -> bool:

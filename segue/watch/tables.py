@@ -38,6 +38,7 @@ _TABLES = {
         status varchar, anomaly_count bigint, data_cause varchar, detected_at timestamp
     """,
     "incident_members": "incident_id varchar, anomaly_id varchar",
+    "inside": "anomaly_id varchar, slice varchar, date date, value double, numerator double, denominator double",
     "dismissals": """
         anomaly_id varchar, kpi varchar, slice varchar, dismissed_at timestamp, dismissed_by varchar, reason varchar
     """,
