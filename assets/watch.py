@@ -46,6 +46,9 @@ def anomalies(
             )
             for number, a in enumerate(found[:_PICTURES], start=1)
         }
+        latest = [
+            (a.first_date, a.last_date, watch.describe(a), a.severity, watch.explain(con, a).words) for a in found[:20]
+        ]
         overview = present.picture(watch.plot_overview(con, as_of=as_of), title="anomalies of the last weeks")
     return dg.MaterializeResult(
         metadata={
@@ -58,13 +61,7 @@ def anomalies(
                 [(p.kpi, p.found_count, p.dismissed_count, present.percent(p.precision)) for p in precision],
             ),
             "overview": overview,
-            "latest": present.table(
-                ["since", "until", "what", "severity", "moved most"],
-                [
-                    (a.first_date, a.last_date, watch.describe(a), a.severity, watch.explain(con, a).words)
-                    for a in found[:20]
-                ],
-            ),
+            "latest": present.table(["since", "until", "what", "severity", "moved most"], latest),
             **pictures,
         }
     )
