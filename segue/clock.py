@@ -25,7 +25,7 @@ def parse_as_of(text: str) -> datetime:
         moment = datetime.fromisoformat(text.strip())
     except ValueError as error:
         raise BadInputError(
-            f"as_of {text!r} is not a date or time", fix="write it like 2026-01-31 or 2026-01-31T12:00:00Z"
+            f"{text!r} is not a date or time", fix="write it like 2026-01-31 or 2026-01-31T12:00:00Z"
         ) from error
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 

@@ -178,7 +178,8 @@ def load_settings(**overrides: object) -> Settings:
     except ValidationError as error:
         wrong = "; ".join(f"SEGUE_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
         raise BadSettingError(
-            f"unusable settings: {wrong}", fix="`segue config` lists every setting and its meaning"
+            f"unusable settings: {wrong}",
+            fix="correct it in the environment or in .env; `segue config` then lists every setting and its meaning",
         ) from None
 
 

@@ -7,9 +7,10 @@ from starlette.testclient import TestClient
 
 from segue.dashboard import make_app
 from segue.dashboard.clusters import _colours
+from segue.dashboard.pages import incident_page
 from segue.settings import Settings
 from segue.warehouse import Warehouse
-from segue.watch import incidents
+from segue.watch import Explanation, incidents
 from tests.dashboard.conftest import HOSTILE, NOW, fill
 from tests.dashboard.discovered import fill_discovered
 
@@ -202,3 +203,12 @@ def test_a_page_is_never_older_than_the_warehouse(tmp_path):
         with Warehouse(settings).write("test") as con:
             con.execute("update watch.forecasts set expected = 999")
         assert "expected 999" in client.get("/").text
+
+
+def test_an_incident_never_says_both_what_moved_and_that_nothing_stands_out(site, incident):
+    nothing = Explanation(drivers=(), rate_effect=None, mix_effect=None)
+    with Warehouse(site).read() as con:
+        [found] = incidents(con, ids=[incident])
+    told = incident_page(found, None, ["Moved most: segment power users"], nothing, is_acknowledged=False)
+    assert "stands out" not in told
+    assert "stands out" in incident_page(found, None, [], nothing, is_acknowledged=False)
