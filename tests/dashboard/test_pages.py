@@ -7,7 +7,7 @@ from starlette.testclient import TestClient
 
 from segue.dashboard import make_app
 from segue.dashboard.clusters import _colours
-from segue.dashboard.pages import incident_page
+from segue.dashboard.incident_pages import incident_page
 from segue.settings import Settings
 from segue.warehouse import Warehouse
 from segue.watch import Explanation, incidents
