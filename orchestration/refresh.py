@@ -21,7 +21,7 @@ from segue.clock import parse_as_of, system_time
 from segue.errors import SegueError
 from segue.settings import Settings, load_settings
 
-err = Screen(stderr=True)
+err = Screen(stderr=True, soft_wrap=True)
 
 #: With less, SQLite cannot even begin a transaction.
 _LEAST_FREE_BYTES = 1_000_000

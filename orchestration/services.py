@@ -13,7 +13,7 @@ from segue.errors import SegueError
 from segue.settings import Settings, load_settings
 from segue.valkey import serve_command
 
-err = Screen(stderr=True)
+err = Screen(stderr=True, soft_wrap=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
