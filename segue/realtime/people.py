@@ -202,12 +202,15 @@ class People:
     def _note_browser(self, key: LinkKey, a: int, b: int) -> None:
         """A browser's links with devices are judged after its first sign-in: anew when they have been judged."""
         left_type, _, right_type, _, rule = key
-        if (browser_type := "anonymous_id") not in (left_type, right_type) or rule == "merge":
+        if left_type == "anonymous_id":
+            browser, other = a, right_type
+        elif right_type == "anonymous_id":
+            browser, other = b, left_type
+        else:
             return
-        browser, other = (a, right_type) if left_type == browser_type else (b, left_type)
         if other == "device_id" and rule == "device":
             self._weak.setdefault(browser, []).append(key)
-        elif other == "user_id":
+        elif other == "user_id" and rule != "merge":
             root = self.root(browser)
             last = self._judged.get(root)
             if last is not None and any(self._order(weak) <= last for weak in self._weak.get(browser, ())):
