@@ -7,8 +7,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from segue.cli import console
 from segue.cli import simulate as command
+from segue.cli.screen import Screen
 from segue.clock import parse_as_of
 from segue.errors import BadInputError
 
@@ -24,7 +24,7 @@ def app() -> typer.Typer:
 def test_it_says_what_it_made_and_what_to_run_next(
     app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "out", console.Console(width=200))
+    monkeypatch.setattr(command, "out", Screen(width=200))
     out = tmp_path / "history"
     arguments = [
         "simulate",
