@@ -79,7 +79,7 @@ semi join identifiers_now l on every.left_type = l.identifier_type and every.lef
 semi join identifiers_now r on every.right_type = r.identifier_type and every.right_value = r.identifier_value
 """
 
-_IN_SCOPE = f"and (left_type, left_value) in (select ({_IDENTIFIER}) from identifiers_now)"
+_IN_SCOPE = f"and (left_type, left_value) in (select {_IDENTIFIER} from identifiers_now)"
 
 # What was heard of since the last run ($2 load, $3 received, $4 as_of).
 _HEARD = f"""
@@ -97,9 +97,12 @@ with linked as (
     where first_received_at <= $1::timestamp and (
         last_load_id > $2 or last_received_at > $3::timestamp or first_received_at > $4::timestamp
         or (rule = 'device' and first_seen_at + $5::interval > $4::timestamp)
-        -- An alias of a value that has become a user_id.
-        or (rule = 'alias' and left_value in (select identifier_value from heard_now where identifier_type = 'user_id'))
     )
+    union all
+    -- An alias of a value that has become a user_id.
+    select left_type, left_value, right_type, right_value, rule from staging.stg_links
+    where first_received_at <= $1::timestamp and rule = 'alias'
+        and left_value in (select identifier_value from heard_now where identifier_type = 'user_id')
     union all
     select left_type, left_value, right_type, right_value, rule from identity.decisions
     where decided_at > $4::timestamp and decided_at <= $1::timestamp
@@ -195,7 +198,7 @@ def component(con: Connection, keys: Iterable[tuple[str, str]], *, as_of: dateti
     con.execute(_BEFORE)
     moment = to_warehouse(as_of)
     scope = "(select identifier_type, identifier_value from identifiers_before union from dirty_now)"
-    con.execute(f"{_IDENTIFIERS} and ({_IDENTIFIER}) in (select ({_IDENTIFIER}) from {scope})", [moment])
+    con.execute(f"{_IDENTIFIERS} and ({_IDENTIFIER}) in (select {_IDENTIFIER} from {scope})", [moment])
     con.execute(_LINKS.format(scope=_IN_SCOPE), [moment])
     names = ("identifiers_now", "links_now")
     identifiers, links = (con.execute(f"from {name} order by all").to_arrow_table() for name in names)
