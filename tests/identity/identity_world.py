@@ -154,7 +154,8 @@ def plainly(identifiers: pa.Table, links: pa.Table, *, rules: Rules | None = Non
         low, high = sorted(rules.of(kind).priority for kind, _ in ends)
         if row["rule"] in ("merge", "alias"):
             low, high = (-2 if row["rule"] == "merge" else -1), 0
-        return moment, low, high, row["rule"], *sorted(map(age, ends))
+        # Of two accounts that each say they are the other, the link that names the older one first goes first.
+        return moment, low, high, row["rule"], *sorted(map(age, ends)), age(ends[0]) > age(ends[1])
 
     def is_weak(row: dict) -> bool:
         return row["rule"] == "device" and row["right_type"] == "anonymous_id"
