@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from segue.clock import to_warehouse
 from segue.identifiers import Rules
 from segue.identity.graph import Resolution, resolve, short_hash
-from segue.identity.tables import ensure_tables, replace_rows, scalar
-from segue.warehouse import Connection, has_table
+from segue.identity.tables import ensure_tables, replace_rows
+from segue.warehouse import Connection, has_table, scalar
 
 #: What this module makes of the same rows; raise it when that changes, so that everything is made anew.
 _FORM = "2"

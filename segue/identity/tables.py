@@ -1,6 +1,6 @@
 """The tables of the schema `identity`, and how rows get into them: only differences are written."""
 
-from segue.warehouse import Connection
+from segue.warehouse import Connection, scalar
 
 TABLES = {
     "identifiers": "identifier_type varchar, identifier_value varchar, person_id varchar, first_seen_at timestamp, "
@@ -38,13 +38,6 @@ def ensure_tables(con: Connection) -> None:
             con.execute(f"drop table identity.{table}")
         if table not in present or (is_old and table not in _KEPT):
             con.execute(f"create table identity.{table} ({columns})")
-
-
-def scalar(con: Connection, query: str, parameters: list[object] | None = None) -> int:
-    """The one number that a query answers."""
-    row = con.execute(query, parameters or []).fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 def replace_rows(

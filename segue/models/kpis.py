@@ -6,7 +6,7 @@ what a model reads when it parses, and cannot look into a folder; so whoever sta
 
 from pathlib import Path
 
-import yaml
+from segue.models.described import YAML, described
 
 #: The variable that dbt reads the list from.
 VARIABLE = "SEGUE_KPIS"
@@ -14,17 +14,11 @@ VARIABLE = "SEGUE_KPIS"
 
 def kpi_models(project: Path) -> tuple[str, ...]:
     """Names of the KPI models of a dbt project, sorted; YAML that cannot be read is dbt's to complain of."""
-    found = set()
-    for path in sorted((project / "models" / "kpis").glob("*.y*ml")):
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
-            continue
-        entries = content.get("models") if isinstance(content, dict) else None
-        for entry in entries if isinstance(entries, list) else []:
-            name = entry.get("name") if isinstance(entry, dict) else None
-            if name and _is_kpi(entry) and (path.parent / f"{name}.sql").is_file():
-                found.add(str(name))
+    found = {
+        str(entry["name"])
+        for path, entry in described((project / "models" / "kpis").glob(YAML))
+        if _is_kpi(entry) and (path.parent / f"{entry['name']}.sql").is_file()
+    }
     return tuple(sorted(found))
 
 
