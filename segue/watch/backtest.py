@@ -19,8 +19,6 @@ BAR = 4.2
 #: 99 of 100 ordinary days lie within this many deviations.
 _BAND = 2.576
 
-#: Score of a day by one setting; None where it cannot be judged.
-_Setting = Callable[[Series, Forecast, Point, Mapping[date, Point]], float | None]
 _COLUMNS = ("setting", "day_count", "inside_share", "median_error", "quiet_found_count", "disturbed_found_share")
 
 
@@ -36,28 +34,13 @@ class Backtest:
     disturbed_found_share: float | None  # of the days of anomalies that nobody has dismissed
 
 
-def _as_it_is(series: Series, forecast: Forecast, point: Point, _days: Mapping[date, Point]) -> float | None:
-    return forecast.distance(series, point)
-
-
-def _without_following(series: Series, forecast: Forecast, point: Point, _days: Mapping[date, Point]) -> float | None:
-    return replace(forecast, drift=0.0).distance(series, point)
-
-
-def _without_correction(series: Series, forecast: Forecast, point: Point, _days: Mapping[date, Point]) -> float | None:
-    return replace(forecast, inflation=1.0).distance(series, point)
-
-
-def _rolling(_series: Series, _forecast: Forecast, point: Point, days: Mapping[date, Point]) -> float | None:
-    before = [days[d].value for n in range(1, 29) if (d := point.date - timedelta(days=n)) in days]
-    return (point.value - mean(before)) / max(stdev(before), 1e-9) if len(before) >= 14 else None
-
-
-SETTINGS: Mapping[str, _Setting] = {
-    "as it is": _as_it_is,
-    "without following the series": _without_following,
-    "without correcting the spread": _without_correction,
-    "28-day z-score instead": _rolling,
+#: What each setting makes of a forecast; None: no forecast at all, a z-score over the last 28 days instead.
+SETTINGS: Mapping[str, Callable[[Forecast], Forecast] | None] = {
+    "as it is": lambda forecast: forecast,
+    "without following the series": lambda forecast: replace(forecast, drift=0.0),
+    "without correcting the spread": lambda forecast: replace(forecast, inflation=1.0),
+    "without the level of four weeks": lambda forecast: replace(forecast, level=None),
+    "28-day z-score instead": None,
 }
 
 
@@ -103,11 +86,22 @@ def _past(con: Connection, as_of: datetime) -> tuple[list[_Day], set[tuple[str, 
     return judged, disturbed
 
 
-def _one(name: str, setting: _Setting, judged: Sequence[_Day], disturbed: set[tuple[str, str, date]]) -> Backtest:
+def _rolling(point: Point, days: Mapping[date, Point]) -> float | None:
+    before = [days[d].value for n in range(1, 29) if (d := point.date - timedelta(days=n)) in days]
+    return (point.value - mean(before)) / max(stdev(before), 1e-9) if len(before) >= 14 else None
+
+
+def _one(
+    name: str,
+    change: Callable[[Forecast], Forecast] | None,
+    judged: Sequence[_Day],
+    disturbed: set[tuple[str, str, date]],
+) -> Backtest:
     inside = quiet = quiet_found = loud = loud_found = 0
     errors = []
     for series, forecast, point, days in judged:
-        score = setting(series, forecast, point, days)
+        tried = None if change is None else change(forecast)
+        score = _rolling(point, days) if tried is None else tried.distance(series, point)
         if score is None:
             continue
         if (*series.key, point.date) in disturbed:
@@ -117,10 +111,8 @@ def _one(name: str, setting: _Setting, judged: Sequence[_Day], disturbed: set[tu
         quiet += 1
         inside += abs(score) <= _BAND
         quiet_found += abs(score) >= BAR
-        expected = series.restore(forecast.middle)
-        if expected and setting is not _rolling:
-            center = forecast.center if setting is _without_following else forecast.middle
-            errors.append(abs(point.value - series.restore(center)) / abs(expected))
+        if tried is not None and (expected := series.restore(tried.middle)):
+            errors.append(abs(point.value - expected) / abs(expected))
     return Backtest(
         setting=name,
         day_count=quiet + loud,
