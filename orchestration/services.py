@@ -37,10 +37,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def services(settings: Settings) -> tuple[Service, ...]:
-    """The processes of this installation, with free ports, in the order of their start."""
-    collector = free_port(settings.collector_host, settings.collector_port)
-    api = free_port(settings.api_host, settings.api_port, taken={collector})
-    pages = free_port(settings.dashboard_host, settings.dashboard_port, taken={collector, api})
+    """The processes of this installation, with free ports, in the order of their start.
+
+    Raises:
+        SegueError: when a port that was set is taken: whoever set it has told others where to send.
+    """
+    collector = _port_of(settings, "collector", set())
+    api = _port_of(settings, "api", {collector})
+    pages = _port_of(settings, "dashboard", {collector, api})
     env = {"SEGUE_HOME": str(settings.home), "SEGUE_COLLECTOR_PORT": str(collector), "SEGUE_API_PORT": str(api)}
     env["SEGUE_DASHBOARD_PORT"] = str(pages)
     os.environ.update(env)
@@ -62,6 +66,17 @@ def services(settings: Settings) -> tuple[Service, ...]:
     for name, words, url, does, stops in named:
         found.append(Service(name=name, command=(*segue, *words), url=url, does=does, stops=stops))
     return tuple(found)
+
+
+def _port_of(settings: Settings, name: str, taken: set[int]) -> int:
+    host, wanted = getattr(settings, f"{name}_host"), getattr(settings, f"{name}_port")
+    found = free_port(host, wanted, taken=taken)
+    if wanted and found != wanted and f"{name}_port" in settings.model_fields_set:
+        raise SegueError(
+            f"port {wanted} on {host} (SEGUE_{name.upper()}_PORT) is taken",
+            fix="stop what listens there, set another port, or unset it: then the next free one is taken",
+        )
+    return found
 
 
 def free_port(host: str, wanted: int, *, taken: set[int] | None = None) -> int:

@@ -81,7 +81,8 @@ def compose(
         )
     assert alert is not None
     if settings.dashboard_url:
-        alert = replace(alert, link_text="Open the chart" if found else "Open the incident")
+        there = "incidents" if notice.is_backlog else "chart" if found else "incident"
+        alert = replace(alert, link_text=f"Open the {there}")
     if notice.is_backlog:
         return replace(alert, summary=f"{alert.summary} All of it is over; the dashboard says why.")
     lines = [line for incident in case.incidents for line in reasons(con, incident, calendar)]

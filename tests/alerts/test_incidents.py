@@ -59,6 +59,7 @@ def test_a_history_full_of_incidents_that_are_over_is_one_message(
     [sent] = announce(warehouse, by_bot(), as_of=AS_OF).sent
     assert sent.subject_count == 4
     assert "All of it is over" in slack_api.messages[0]["text"]
+    assert "Open the incidents" in str(slack_api.messages[0]["blocks"])
 
 
 def test_what_joins_an_incident_and_its_end_are_told_in_its_thread(

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ import psutil
 import pytest
 
 from orchestration.processes import guarding
-from orchestration.services import free_port
+from orchestration.services import free_port, services
 from orchestration.supervisor import Service, Supervisor, is_owned, owning, read_state
 from segue.clock import system_time
 from segue.errors import SegueError
@@ -91,14 +92,17 @@ def test_second_supervisor_of_a_home_is_refused(settings: Settings) -> None:
     assert not is_owned(settings)
 
 
-def test_taken_port_is_passed_over() -> None:
-    import socket
-
+def test_taken_port_is_passed_over_unless_somebody_has_set_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("COLLECTOR", "API", "DASHBOARD"):
+        monkeypatch.delenv(f"SEGUE_{name}_PORT", raising=False)
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         taken = other.getsockname()[1]
         assert free_port("127.0.0.1", taken) > taken
+        monkeypatch.setenv("SEGUE_API_PORT", str(taken))
+        with pytest.raises(SegueError, match=rf"port {taken} .*SEGUE_API_PORT"):
+            services(Settings(home=tmp_path, _env_file=None))  # type: ignore[call-arg]
 
 
 @pytest.fixture
