@@ -8,7 +8,7 @@ Never: takes a missing day for a zero, judges a day that is not over, or tells a
 
 from segue.watch.backtest import Backtest, backtest, plot_backtest
 from segue.watch.calendar import Known, load_calendar
-from segue.watch.detect import FALSE_DISCOVERY_RATE, WatchReport, anomaly_id, detect
+from segue.watch.detect import FALSE_DISCOVERY_RATE, WatchReport, detect
 from segue.watch.dismiss import Precision, dismiss, precision, restore
 from segue.watch.drivers import Driver, Explanation, explain
 from segue.watch.heat_map import plot_funnel, plot_retention
@@ -16,7 +16,7 @@ from segue.watch.incidents import Incident, importance, incidents
 from segue.watch.inside import look_inside
 from segue.watch.kpis import Kpi, kpis_of, owner_of, register, registered_kpis
 from segue.watch.plot import plot_anomaly, plot_overview, plot_series
-from segue.watch.tables import SEVERITIES, Anomaly, Severity, anomalies, ensure_tables
+from segue.watch.tables import SEVERITIES, Anomaly, Severity, anomalies, anomaly_id, ensure_tables
 from segue.watch.words import amount, change_of, clean, day, describe, name_of, percent, period
 
 __all__ = [

@@ -1,40 +1,33 @@
 """Find anomalies in every KPI series and keep the record of them."""
 
-import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from statistics import median
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from segue.clock import to_warehouse
-from segue.warehouse import Connection, as_view, insert_rows
+from segue.warehouse import Connection
 from segue.watch.calendar import Known, events_of
 from segue.watch.dismiss import stricter_where_dismissed
-from segue.watch.forecast import Forecast, quiet
+from segue.watch.forecast import quiet
 from segue.watch.hourly import judge_hours
 from segue.watch.incidents import group_anomalies
-from segue.watch.judge import Day, Judgement, Memory, discoveries, judge
+from segue.watch.judge import UNLIKELY_P, Day, Judgement, Memory, discoveries, judge
+from segue.watch.record import read_memories, reconcile, write_anomalies, write_forecasts, write_series
 from segue.watch.series import Series, last_complete_day, read_series
-from segue.watch.tables import SEVERITIES, Anomaly, Direction, Grain, Severity, anomalies, day_range, ensure_tables
+from segue.watch.tables import SEVERITIES, Anomaly, Grain, Severity, anomalies, anomaly_id, ensure_tables
 from segue.watch.weekly import by_week_where_needed
 
 #: Of the days found, the share that may be chance.
 FALSE_DISCOVERY_RATE = 0.02
-#: A day next to a found one belongs to the same anomaly when this unlikely by itself.
-_NEIGHBOUR_P = 0.01
 #: A disturbance continues over this many days without a value.
 _BRIDGED_DAYS = 3
-#: Longer ones are the new normal, and are learned from.
-_LONGEST_MASKED_DAYS = 13
 _FEW_CASES = 30.0
 _SMALL_CHANGE = 0.05
 _FEW_PEOPLE = 0.02
-
-Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +83,7 @@ def detect(
     first = last - timedelta(days=judge_days - 1)
     everything = read_series(con, as_of=as_of)
     recorded = anomalies(con, with_dismissed=True)
-    memories = _memories(con, recorded)
+    memories = read_memories(con, recorded)
     by_day: list[Judgement] = []
     judgements: list[Judgement] = []
     # One thread for linear algebra: on systems this small, threads waiting for each other take a hundred times longer.
@@ -118,13 +111,15 @@ def detect(
     judgements = stricter_where_dismissed(con, judgements)
     threshold = discoveries([day.p_value for j in judgements for day in j.days], rate=FALSE_DISCOVERY_RATE)
     shares = shares_of_people(everything)
-    new, changed, gone, kept = _reconcile(
-        judgements, recorded, shares, threshold=threshold, first=first, last=last, as_of=as_of
-    )
+    found = [
+        (j, [_anomaly(j, run, threshold, shares.get(j.series.slice), as_of=as_of) for run in _runs(j.days, threshold)])
+        for j in judgements
+    ]
+    met = reconcile(found, recorded, first=first, last=last, as_of=as_of)
     # Those of the days also where the week is judged: they are what a series is found too small by, day after day.
-    _write_forecasts(con, by_day, as_of)
-    _write_series(con, judgements, as_of)
-    _write_anomalies(con, [*new, *changed], gone)
+    write_forecasts(con, by_day, as_of)
+    write_series(con, judgements, as_of)
+    write_anomalies(con, [*met.new, *met.changed], met.gone)
     hour_count = judge_hours(con, as_of=as_of)
     incident_count = group_anomalies(con, known_until=last)
     return WatchReport(
@@ -132,10 +127,10 @@ def detect(
         judged_count=sum(bool(j.days) for j in judgements),
         left_out=tuple((*j.series.key, j.status, j.detail) for j in judgements if not j.days),
         judged_day_count=sum(len(j.days) for j in judgements),
-        anomaly_count=len(new) + len(changed) + kept,
-        new=tuple(sorted(new, key=lambda a: (-SEVERITIES.index(a.severity), -a.score, a.kpi, a.slice))),
-        changed_count=len(changed),
-        withdrawn_count=len(gone),
+        anomaly_count=len(met.new) + len(met.changed) + met.kept_count,
+        new=tuple(sorted(met.new, key=lambda a: (-SEVERITIES.index(a.severity), -a.score, a.kpi, a.slice))),
+        changed_count=len(met.changed),
+        withdrawn_count=len(met.gone),
         fit_count=sum(j.fit_count for j in judgements),
         by_week_count=sum(j.grain == "week" for j in judgements),
         hour_anomaly_count=hour_count,
@@ -152,42 +147,12 @@ def shares_of_people(everything: Sequence[Series]) -> dict[str, float]:
     return {slice_: value / total for slice_, value in usual.items()} if total else {}
 
 
-def anomaly_id(kpi: str, slice_: str, direction: Direction, first: date) -> str:
-    """The same for the same anomaly, on any machine."""
-    text = "\x1f".join((kpi, slice_, direction, first.isoformat()))
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
-
-
-def _memories(con: Connection, recorded: Sequence[Anomaly]) -> dict[Key, Memory]:
-    forecasts: dict[Key, dict[date, Forecast]] = {}
-    for kpi, slice_, day, basis in con.execute("select kpi, slice, date, basis from watch.forecasts").fetchall():
-        forecasts.setdefault((kpi, slice_), {})[day] = Forecast.from_basis(day, basis)
-    disturbed: dict[Key, set[date]] = {}
-    for anomaly in recorded:
-        if anomaly.day_count <= _LONGEST_MASKED_DAYS:
-            disturbed.setdefault((anomaly.kpi, anomaly.slice), set()).update(
-                day_range(anomaly.first_date, anomaly.last_date)
-            )
-    since = {
-        (kpi, slice_): day
-        for kpi, slice_, day in con.execute("select kpi, slice, learned_since from watch.series").fetchall()
-    }
-    return {
-        key: Memory(
-            forecasts=forecasts.get(key, {}),
-            disturbed=frozenset(disturbed.get(key, ())),
-            learned_since=since.get(key),
-        )
-        for key in forecasts.keys() | disturbed.keys() | since.keys()
-    }
-
-
 def _runs(days: Sequence[Day], threshold: float) -> list[list[Day]]:
     """Found days together with their unlikely neighbours of the same direction; missing days do not part them."""
     runs: list[list[Day]] = []
     current: list[Day] = []
     for day in days:
-        unlikely = day.p_value <= max(threshold, _NEIGHBOUR_P)
+        unlikely = day.p_value <= max(threshold, UNLIKELY_P)
         goes_on = (
             bool(current)
             and day.direction == current[-1].direction
@@ -224,69 +189,6 @@ def _severity(
     return SEVERITIES[max(step, 0)]
 
 
-def _reconcile(
-    judgements: Sequence[Judgement],
-    recorded: Sequence[Anomaly],
-    shares: Mapping[str, float],
-    *,
-    threshold: float,
-    first: date,
-    last: date,
-    as_of: datetime,
-) -> tuple[list[Anomaly], list[Anomaly], list[str], int]:
-    """Match what was found with what is on record: new ones, changed ones, ids to withdraw, number unchanged."""
-    by_key: dict[tuple[str, str, str], list[Anomaly]] = {}
-    for anomaly in recorded:
-        by_key.setdefault((anomaly.kpi, anomaly.slice, anomaly.grain), []).append(anomaly)
-    new: list[Anomaly] = []
-    changed: list[Anomaly] = []
-    gone: list[str] = []
-    kept = 0
-    for judgement in judgements:
-        if not judgement.days:
-            continue
-        key = (*judgement.series.key, judgement.grain)
-        share = shares.get(judgement.series.slice)
-        candidates = sorted(by_key.get(key, []), key=lambda a: (a.detected_at, a.first_date))
-        days = {day.date: day for day in judgement.days}
-        for run in _runs(judgement.days, threshold):
-            found = _anomaly(judgement, run, threshold, share, as_of=as_of)
-            match = next((old for old in candidates if _same(old, found)), None)
-            if match is None:
-                new.append(found)
-                continue
-            candidates.remove(match)
-            grown = _grow(match, found, first=first, last=last, as_of=as_of)
-            if grown != match:
-                changed.append(grown)
-            else:
-                kept += 1
-            # Two that have grown into one go on under the id of the older.
-            swallowed = [old for old in candidates if _same(old, grown) and old.last_date <= grown.last_date]
-            gone += [old.anomaly_id for old in swallowed if old.first_date >= grown.first_date]
-            candidates = [old for old in candidates if old.anomaly_id not in gone]
-        for old in candidates:
-            inside = [days[day] for day in day_range(old.first_date, old.last_date) if day in days]
-            if old.first_date < first or old.last_date > last or not inside:
-                continue
-            # The bar moves with what else is found; only a day back in line ends an anomaly.
-            if any(day.p_value <= _NEIGHBOUR_P and day.direction == old.direction for day in inside):
-                kept += 1
-            else:
-                gone.append(old.anomaly_id)
-    return new, changed, gone, kept
-
-
-def _same(old: Anomaly, found: Anomaly) -> bool:
-    """Whether they overlap, or one goes on where the other ended."""
-    day = timedelta(days=1)
-    return (
-        old.direction == found.direction
-        and old.first_date <= found.last_date + day
-        and found.first_date <= old.last_date + day
-    )
-
-
 def _anomaly(
     judgement: Judgement, run: Sequence[Day], threshold: float, share: float | None, *, as_of: datetime
 ) -> Anomaly:
@@ -313,108 +215,3 @@ def _anomaly(
         kind=judgement.series.kind,
         grain=judgement.grain,
     )
-
-
-def _grow(old: Anomaly, found: Anomaly, *, first: date, last: date, as_of: datetime) -> Anomaly:
-    """The recorded anomaly with what is known now; what lies outside the judged days is kept."""
-    worst = old if old.score > found.score and not first <= old.worst_date <= last else found
-    severity = max(old.severity, found.severity, key=SEVERITIES.index) if old.first_date < first else found.severity
-    return Anomaly(
-        anomaly_id=old.anomaly_id,
-        kpi=old.kpi,
-        slice=old.slice,
-        first_date=old.first_date if old.first_date < first else found.first_date,
-        last_date=old.last_date if old.last_date > last else found.last_date,
-        value=worst.value,
-        expected=worst.expected,
-        lower=worst.lower,
-        upper=worst.upper,
-        severity=severity,
-        direction=old.direction,
-        # A backfill of an earlier day finds it earlier.
-        detected_at=min(old.detected_at, as_of),
-        worst_date=worst.worst_date,
-        score=worst.score,
-        denominator=worst.denominator,
-        kind=worst.kind,
-        grain=old.grain,
-    )
-
-
-def _at(day: date) -> datetime:
-    return datetime.combine(day, time())
-
-
-def _write_forecasts(con: Connection, judgements: Iterable[Judgement], as_of: datetime) -> None:
-    rows = []
-    for judgement in judgements:
-        for forecast in judgement.forecasts:
-            expected, lower, upper = forecast.band(judgement.series)
-            band = (expected, lower, upper)
-            rows.append((*judgement.series.key, forecast.day, *band, to_warehouse(as_of), forecast.basis()))
-    if not rows:
-        return
-    columns = ("kpi", "slice", "date", "expected", "lower", "upper", "fitted_at", "basis")
-    # All of them in one statement: each statement writes a file.
-    with as_view(con, columns, rows) as view:
-        con.execute(
-            f"delete from watch.forecasts old using {view} new "
-            "where old.kpi = new.kpi and old.slice = new.slice and old.date = new.date"
-        )
-    insert_rows(con, "watch.forecasts", columns, rows)
-
-
-_SERIES_COLUMNS = (
-    "kpi", "slice", "status", "detail", "point_count", "judged_at", "first_judged_date", "last_judged_date",
-    "learned_since", "detectable_change",
-)  # fmt: skip
-
-
-def _write_series(con: Connection, judgements: Iterable[Judgement], as_of: datetime) -> None:
-    rows = [
-        (
-            *j.series.key,
-            j.status,
-            j.detail,
-            len(j.series.points),
-            to_warehouse(as_of),
-            j.days[0].date if j.days else None,
-            j.days[-1].date if j.days else None,
-            j.learned_since,
-            j.detectable_change,
-        )
-        for j in judgements
-    ]
-    before = con.execute(f"select {', '.join(_SERIES_COLUMNS)} from watch.series order by kpi, slice").fetchall()
-    if sorted(rows, key=lambda row: row[:2]) == before:
-        return
-    con.execute("delete from watch.series")
-    if rows:
-        insert_rows(con, "watch.series", _SERIES_COLUMNS, rows)
-
-
-_ANOMALY_COLUMNS = (
-    "anomaly_id", "kpi", "slice", "started_at", "ended_at", "value", "expected", "lower", "upper", "severity",
-    "direction", "detected_at", "worst_date", "score", "denominator", "kind", "grain",
-)  # fmt: skip
-
-
-def _write_anomalies(con: Connection, rows: Sequence[Anomaly], gone: Sequence[str]) -> None:
-    replaced = [*gone, *(row.anomaly_id for row in rows)]
-    if not replaced:
-        return
-    con.execute("delete from watch.anomalies where list_contains($1::varchar[], anomaly_id)", [replaced])
-    if rows:
-        insert_rows(
-            con,
-            "watch.anomalies",
-            _ANOMALY_COLUMNS,
-            [
-                (
-                    a.anomaly_id, a.kpi, a.slice, _at(a.first_date), _at(a.last_date), a.value, a.expected, a.lower,
-                    a.upper, a.severity, a.direction, to_warehouse(a.detected_at), a.worst_date, a.score,
-                    a.denominator, a.kind, a.grain,
-                )
-                for a in rows
-            ],
-        )  # fmt: skip

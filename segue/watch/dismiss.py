@@ -12,9 +12,9 @@ from segue.clock import to_warehouse
 from segue.errors import BadInputError
 from segue.warehouse import Connection, has_table, insert_rows
 from segue.watch.judge import Judgement, score_of
-from segue.watch.tables import anomalies, ensure_tables
+from segue.watch.tables import COLUMNS, anomalies, ensure_tables
 
-_COLUMNS = ("anomaly_id", "kpi", "slice", "dismissed_at", "dismissed_by", "reason")
+_COLUMNS = COLUMNS["dismissals"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from segue.clock import to_warehouse
 from segue.warehouse import Connection, has_table, insert_rows
 from segue.watch.counts import BetaBinomial, CountLaw, NegativeBinomial
 from segue.watch.judge import discoveries, score_of
-from segue.watch.tables import Direction, Kind, Severity
+from segue.watch.tables import COLUMNS, Direction, Kind, Severity, anomaly_id
 
 _JUDGED_HOURS = 48
 _LEARN_DAYS, _LEAST_DAYS = 28, 14
@@ -25,10 +25,7 @@ _RATE = 0.005
 _ALONE_SCORE = 6.5
 _LEAST_SPREAD = 0.0025  # of the logarithm, squared: five per cent
 
-_COLUMNS = (
-    "anomaly_id", "kpi", "slice", "started_at", "ended_at", "value", "expected", "lower", "upper", "severity",
-    "direction", "detected_at", "worst_date", "score", "denominator", "kind", "grain",
-)  # fmt: skip
+_COLUMNS = COLUMNS["anomalies"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,8 +171,6 @@ def _runs(hours: Sequence[_Hour], threshold: float) -> list[list[_Hour]]:
 
 def _row(key: tuple[str, str], run: Sequence[_Hour], as_of: datetime) -> tuple[object, ...]:
     """The whole run as one figure: sums of counts, the quotient of the sums of a ratio."""
-    from segue.watch.detect import anomaly_id
-
     kpi, slice_ = key
     worst = max(run, key=lambda hour: hour.score)
     total = sum(hour.total for hour in run if hour.total is not None) or None

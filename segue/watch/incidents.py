@@ -13,15 +13,12 @@ from typing import Literal
 
 from segue.clock import from_warehouse, to_warehouse
 from segue.warehouse import Connection, has_table, insert_rows
-from segue.watch.tables import SEVERITIES, Anomaly, Severity, anomalies
+from segue.watch.tables import COLUMNS, SEVERITIES, Anomaly, Severity, anomalies
 
 IncidentStatus = Literal["open", "recovered", "dismissed"]
 
 _DAY = timedelta(days=1)
-_COLUMNS = (
-    "incident_id", "lead_id", "started_at", "ended_at", "severity", "status", "anomaly_count", "data_cause",
-    "detected_at",
-)  # fmt: skip
+_COLUMNS = COLUMNS["incidents"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +137,7 @@ def group_anomalies(con: Connection, *, known_until: date) -> int:
     if {a: i for i, a in members} != before:
         con.execute("delete from watch.incident_members")
         if members:
-            insert_rows(con, "watch.incident_members", ("incident_id", "anomaly_id"), members)
+            insert_rows(con, "watch.incident_members", COLUMNS["incident_members"], members)
     return sum(row[5] == "open" for row in rows)
 
 

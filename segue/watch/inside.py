@@ -13,12 +13,12 @@ from segue.models import Model, Project, empty_lake, run_chain
 from segue.models.project import quote
 from segue.warehouse import Connection, insert_rows
 from segue.watch.drivers import compared_days, explain
-from segue.watch.tables import SEVERITIES, Anomaly, anomalies, ensure_tables
+from segue.watch.tables import COLUMNS, SEVERITIES, Anomaly, anomalies, ensure_tables
 
 #: Slices that one detection looks into, the most severe first: an outage of everything moves them all alike.
 _MOST_SLICES = 12
 _SESSIONS = "sessions"
-_COLUMNS = ("anomaly_id", "slice", "date", "value", "numerator", "denominator")
+_COLUMNS = COLUMNS["inside"]
 #: Who was in the segment when the session began, as `activity` has it.
 _MEMBERS = """
     exists (

@@ -31,6 +31,8 @@ _MIN_CASES = 5.0
 _EMPTY_SHARE = 0.05
 #: A disturbance this long is the new normal: the model starts again from there.
 _SHIFT_DAYS = 14
+#: A day next to a found one belongs to the same anomaly when this unlikely by itself.
+UNLIKELY_P = 0.01
 #: Beyond this a day must not teach the model what is normal.
 _MASK_SCORE = 3.5
 _ENDED_AFTER_DAYS = 14

@@ -1,6 +1,7 @@
 """The tables of this room, and an anomaly as a value."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Literal
@@ -44,13 +45,13 @@ _TABLES = {
     """,
 }
 
+#: The columns of each table, in the order of its rows.
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    name: tuple(column.split()[0] for column in columns.split(",")) for name, columns in _TABLES.items()
+}
+
 #: Columns that tables of an earlier version lack.
 _ADDED = {"anomalies": {"grain": "varchar"}}
-
-_FIELDS = (
-    "anomaly_id, kpi, slice, started_at, ended_at, value, expected, lower, upper, severity, direction, detected_at, "
-    "worst_date, score, denominator, kind, coalesce(grain, 'day')"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,9 +126,10 @@ def anomalies(
     wanted = list(SEVERITIES[SEVERITIES.index(min_severity) :])
     has_dismissals = not with_dismissed and has_table(con, "watch", "dismissals")
     kept = "and anomaly_id not in (select anomaly_id from watch.dismissals)" if has_dismissals else ""
+    *fields, grain = COLUMNS["anomalies"]
     rows = con.execute(
         f"""
-        select {_FIELDS} from watch.anomalies
+        select {", ".join(fields)}, coalesce({grain}, 'day') from watch.anomalies
         where list_contains($1, severity) and ($2 is null or list_contains($2::varchar[], anomaly_id)) {kept}
         order by list_position(['high', 'medium', 'low'], severity), started_at desc, score desc, kpi, slice
         """,
@@ -160,6 +162,12 @@ def _anomaly(row: tuple) -> Anomaly:  # type: ignore[type-arg]
         grain=row[16],
         hours=(from_warehouse(row[3]), from_warehouse(row[4])) if row[16] == "hour" else None,
     )
+
+
+def anomaly_id(kpi: str, slice_: str, direction: Direction, first: date) -> str:
+    """The same for the same anomaly, on any machine."""
+    text = "\x1f".join((kpi, slice_, direction, first.isoformat()))
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
 def day_range(first: date, last: date) -> list[date]:

@@ -9,7 +9,7 @@ from segue.dashboard.pages import drivers
 from segue.models import Project, prepare
 from segue.settings import Settings
 from segue.watch import Anomaly, explain, look_inside
-from segue.watch.detect import _write_anomalies
+from segue.watch.record import write_anomalies
 from segue.watch.tables import ensure_tables
 from tests.watch.test_rules import outage
 
@@ -79,7 +79,7 @@ def look(kpis, project: Project, *found: Anomaly, lost="false", missing="false",
             con.execute(statement)
         ensure_tables(con)
         con.execute("delete from watch.anomalies")
-        _write_anomalies(con, found, [])
+        write_anomalies(con, found, [])
         return look_inside(con, project, as_of=AS_OF, since=DAY - timedelta(days=27))
 
 
@@ -159,5 +159,5 @@ def test_an_anomaly_that_ended_before_the_judged_days_is_left_alone(kpis, shippe
     anomaly = moved("sessions", "platform=ios", "count")
     with kpis.write() as con:
         ensure_tables(con)
-        _write_anomalies(con, [anomaly], [])
+        write_anomalies(con, [anomaly], [])
         assert look_inside(con, shipped, as_of=AS_OF, since=DAY + timedelta(days=1)) == 0
