@@ -13,9 +13,9 @@ from dagster_dbt import dbt_assets
 from orchestration import builds, dbt, present
 from orchestration.automation import DAYS, WRITER
 from orchestration.follow_up import ALONE
-from orchestration.keys import DAILY, EVALUATIONS, FUNNEL, RETENTION, SEGMENTS_STEP, TOUCHED
+from orchestration.keys import DAILY, EVALUATIONS, FUNNEL, KPIS_STEP, RETENTION, SEGMENTS_STEP, TOUCHED
 from orchestration.project import PROJECT
-from orchestration.resources import Clock, Turn, Warehouse
+from orchestration.resources import WHOLE_TAG, Clock, Turn, Warehouse
 from segue import watch
 from segue.clock import from_warehouse
 from segue.settings import load_settings
@@ -67,7 +67,7 @@ def segments(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clo
 
 
 @dbt_assets(
-    name="dbt_kpis",
+    name=KPIS_STEP,
     select=_folder("kpis"),
     partitions_def=DAYS,
     backfill_policy=dg.BackfillPolicy.single_run(),
@@ -88,12 +88,14 @@ def kpis(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, 
 
 def _build(context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, **options: Any) -> Iterator[Any]:
     as_of = clock.as_of(context)
+    is_last = context.op_execution_context.op.name == KPIS_STEP
     return dbt.build(
         context,
         project=PROJECT,
         warehouse=warehouse.core(),
         as_of=as_of,
         full_refresh=builds.is_before_last_build(context, as_of),
+        another_follows=WHOLE_TAG in context.run.tags and not is_last,
         **options,
     )
 

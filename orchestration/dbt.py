@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -16,7 +15,7 @@ from dagster_dbt.asset_utils import get_updated_cli_invocation_params_for_contex
 from dagster_dbt.core.dbt_cli_invocation import DbtCliInvocation
 from packaging.version import Version
 
-from orchestration import automation
+from orchestration import automation, spare
 from orchestration.builds import AS_OF_METADATA
 from orchestration.lineage import ColumnLineage
 from segue.models import Model, Project, dbt_environment
@@ -116,6 +115,7 @@ def build(
     as_of: datetime,
     full_refresh: bool,
     window: tuple[datetime, datetime] | None = None,
+    another_follows: bool = False,
     more: Callable[[Connection, dg.AssetKey], Mapping[str, Any]] = lambda _con, _key: {},
 ) -> Iterator[_Event]:
     """Build the selected models and run their tests.
@@ -127,6 +127,7 @@ def build(
         as_of: the time dbt works with.
         full_refresh: forget what incremental models hold.
         window: the first instant that a partitioned run rebuilds, and the first one after it; None: all.
+        another_follows: this run will build again, so the next dbt may load meanwhile.
         more: further metadata of a model that has just been built.
 
     Raises:
@@ -138,19 +139,18 @@ def build(
     target = _target_folder(settings, project, context)
     # Unit tests say nothing about the data: `make test` runs them, not every refresh.
     arguments = ["build", "--exclude-resource-type", "unit_test", *(["--full-refresh"] if full_refresh else [])]
-    invocation = DbtCliInvocation.run(
-        args=[_dbt_program(), *arguments, *params.selection_args],
-        env=dbt_child_environment(
-            {
-                **dbt_environment(settings, as_of=as_of, window=window, project=project.project_dir),
-                "DBT_TARGET_PATH": str(target),
-                "DBT_LOG_PATH": str(target),
-                "DBT_LOG_FORMAT": "json",
-                "DBT_PROJECT_DIR": str(project.project_dir),
-                "PYTHONUNBUFFERED": "1",
-                **({"DBT_INDIRECT_SELECTION": params.indirect_selection} if params.indirect_selection else {}),
-            }
-        ),
+    environment = dbt_child_environment(
+        {
+            **dbt_environment(settings, as_of=as_of, window=window, project=project.project_dir),
+            "DBT_TARGET_PATH": str(target),
+            "DBT_LOG_PATH": str(target),
+            "DBT_LOG_FORMAT": "json",
+            "DBT_PROJECT_DIR": str(project.project_dir),
+            **({"DBT_INDIRECT_SELECTION": params.indirect_selection} if params.indirect_selection else {}),
+        }
+    )
+    invocation = DbtCliInvocation(
+        process=spare.start([*arguments, *params.selection_args], env=environment, cwd=project.project_dir),
         manifest=params.manifest,
         dagster_dbt_translator=params.dagster_dbt_translator,
         project_dir=project.project_dir,
@@ -161,6 +161,8 @@ def build(
         adapter=None,
         cli_version=Version("1.11"),
     )
+    if another_follows:
+        spare.make_ready()
     columns = ColumnLineage(project, settings.dbt_home / "lineage")
     con = warehouse.connect(as_of=as_of)
     try:
@@ -224,9 +226,3 @@ def _target_folder(settings: Settings, project: Project, context: dg.AssetExecut
     for folder in old:
         shutil.rmtree(folder, ignore_errors=True)
     return target
-
-
-def _dbt_program() -> str:
-    """dbt of this environment, also when its `bin` is not on the path."""
-    beside = Path(sys.executable).with_name("dbt")
-    return str(beside) if beside.exists() else "dbt"

@@ -4,6 +4,8 @@ import dagster as dg
 
 #: The step that builds the segments' tables.
 SEGMENTS_STEP = "dbt_segments"
+#: The last step of a refresh that runs dbt.
+KPIS_STEP = "dbt_kpis"
 
 LANDING = dg.AssetKey(["landing"])
 EVENTS = dg.AssetKey(["raw", "events"])

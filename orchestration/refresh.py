@@ -13,6 +13,7 @@ from pathlib import Path
 import dagster as dg
 from rich.markup import escape
 
+from orchestration import spare
 from orchestration.follow_up import held_up
 from orchestration.processes import end_with_parent, stop_on_signals
 from segue.cli.console import print_error
@@ -89,6 +90,7 @@ def refresh(settings: Settings, *, as_of: datetime) -> Outcome:
     from orchestration.instance import PROCESS_TAG, close_dead_runs, prepare_home, process_tag
 
     prepare_home(settings)
+    spare.make_ready()
     from orchestration.jobs import REFRESH_JOB, partition_of
     from orchestration.progress import at_a_terminal, reason_of
     from orchestration.resources import AS_OF_TAG
