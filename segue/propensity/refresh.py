@@ -63,8 +63,9 @@ def refresh(
     """Train what is due, and put in force what is better than doing without and not worse than what is in force.
 
     Due is what was never trained, is declared otherwise than then, was trained `refit_days` ago, or has drifted
-    (`segue.scoring.Population`). Training reads a state of the warehouse and keeps nobody from writing; only the
-    result is written under the lock. What cannot be trained leaves the last good model in force.
+    (`segue.scoring.Population`) since a time when a model can be judged fairly again. Training reads a state of the
+    warehouse and keeps nobody from writing; only the result is written under the lock. What cannot be trained leaves
+    the last good model in force.
 
     Args:
         as_of: the end of the last horizon; from then on a new model is in force.
@@ -157,8 +158,11 @@ def _why_due(p: Propensity, known: Sequence[Version], drift: Mapping[str, float]
     if as_of - last.as_of >= timedelta(days=p.refit_days):
         return f"it was trained {(as_of - last.as_of).days} days ago"
     moved = [c for c, index in drift.items() if index > DRIFTED]
-    # Once a day is enough: what drifts keeps drifting.
-    if moved and as_of - last.as_of >= timedelta(days=1):
+    # Nothing can take a champion's place before it can be judged on what it has not learnt from. Then once a day is
+    # enough: what drifts keeps drifting.
+    champion = next((v for v in known if v.status == "published"), last)
+    can_be_judged = as_of - champion.as_of >= timedelta(days=p.horizon_days)
+    if moved and can_be_judged and as_of - last.as_of >= timedelta(days=1):
         return f"{', '.join(moved)} drifted"
     return ""
 

@@ -96,7 +96,14 @@ def test_a_good_model_is_published_and_a_worse_one_is_only_a_challenger(con: Con
     assert known.metrics["model"]["auc"] == good.backtest.model.auc
     assert _why_due(ASKED, [known], {}, AS_OF + DAY) == ""
     assert _why_due(ASKED, [known], {}, AS_OF + 7 * DAY) == "it was trained 7 days ago"
-    assert _why_due(ASKED, [known], {"visits": 0.4, "noise": 0.1}, AS_OF + DAY) == "visits drifted"
+    drift = {"visits": 0.4, "noise": 0.1}
+    assert _why_due(ASKED, [known], drift, AS_OF + DAY) == "", "nothing could take its place yet"
+    rarely = replace(ASKED, refit_days=30)
+    assert _why_due(rarely, [known], drift, AS_OF + (ASKED.horizon_days - 1) * DAY) == ""
+    assert _why_due(rarely, [known], drift, AS_OF + ASKED.horizon_days * DAY) == "visits drifted"
+    tried = replace(known, status="challenger", as_of=AS_OF + ASKED.horizon_days * DAY)
+    assert _why_due(rarely, [tried, known], drift, tried.as_of + DAY / 2) == "", "once a day is enough"
+    assert _why_due(rarely, [tried, known], drift, tried.as_of + DAY) == "visits drifted"
     # A quarter of the outcomes before the last two dates are turned, so it is worse on the newest date.
     worse = made(seed=2)
     worse.labels[:] ^= (np.random.default_rng(0).random(len(worse.labels)) < 0.25) & (worse.at < 4)
