@@ -7,7 +7,9 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from statistics import mean, median, stdev
+from statistics import median
+
+import numpy as np
 
 from segue.warehouse import Connection, has_table, insert_rows
 from segue.watch.forecast import Forecast
@@ -50,7 +52,8 @@ def backtest(con: Connection, *, as_of: datetime) -> list[Backtest]:
     Args:
         con: a connection inside a write transaction.
     """
-    found = [_one(name, setting, *_past(con, as_of)) for name, setting in SETTINGS.items()]
+    judged, disturbed = _past(con, as_of)
+    found = [_one(name, change, judged, disturbed) for name, change in SETTINGS.items()]
     con.execute("create schema if not exists watch")
     con.execute(
         "create table if not exists watch.backtest (setting varchar, day_count bigint, inside_share double,"
@@ -88,7 +91,10 @@ def _past(con: Connection, as_of: datetime) -> tuple[list[_Day], set[tuple[str, 
 
 def _rolling(point: Point, days: Mapping[date, Point]) -> float | None:
     before = [days[d].value for n in range(1, 29) if (d := point.date - timedelta(days=n)) in days]
-    return (point.value - mean(before)) / max(stdev(before), 1e-9) if len(before) >= 14 else None
+    if len(before) < 14:
+        return None
+    # Of `statistics` the exact sums of fractions would take most of a backtest.
+    return (point.value - float(np.mean(before))) / max(float(np.std(before, ddof=1)), 1e-9)
 
 
 def _one(

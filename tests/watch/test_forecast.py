@@ -73,6 +73,13 @@ def test_the_laws_of_counts_are_those_of_scipy():
     counts = NegativeBinomial(mean=40.0, extra=0.02)
     exact = stats.nbinom(50, 50 / 90)
     assert sum(counts.tails(33)) == pytest.approx(1.0)
+    for count in (0, 4, 33, 41, 300):
+        below, above = counts.tails(count)
+        half = exact.pmf(count) / 2
+        # Relative, also in the far tails: scores are made of them.
+        assert (below, above) == (
+            pytest.approx(exact.cdf(count - 1) + half, rel=1e-6), pytest.approx(exact.sf(count) + half, rel=1e-6),
+        ), count  # fmt: skip
     assert counts.interval(0.005) == (exact.ppf(0.005), exact.isf(0.005))
 
 
