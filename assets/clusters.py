@@ -9,7 +9,6 @@ from orchestration import present
 from orchestration.automation import REFRESH, WRITER
 from orchestration.project import PROJECT
 from orchestration.resources import Clock, Turn, Warehouse
-from segue import clusters
 from segue.warehouse import Connection
 
 _COMMON: dict[str, Any] = {
@@ -43,6 +42,8 @@ def discovery(
     context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, turn: Turn
 ) -> Iterator[dg.MaterializeResult]:
     """K-Means and HDBSCAN on scaled behaviour."""
+    from segue import clusters  # loads scikit-learn: a second and a half that would delay every start of the graph
+
     as_of = clock.as_of(context)
     with warehouse.write("clusters", as_of=as_of) as con:
         report = clusters.discover(con, as_of=as_of, features=clusters.features_of(PROJECT))

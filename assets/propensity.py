@@ -10,11 +10,7 @@ from orchestration.automation import REFRESH, REFRESH_WITH_WHAT_IS_THERE, WRITER
 from orchestration.keys import EVALUATIONS, MEMBERSHIPS
 from orchestration.project import PROJECT
 from orchestration.resources import Clock, Turn, Warehouse
-from segue import propensity as core
 from segue.errors import SegueError
-from segue.propensity.card import card
-from segue.propensity.next_changes import matrix
-from segue.propensity.picture import plot_changes, plot_quality
 
 PUBLISHED, VERSIONS = dg.AssetKey(["propensity", "published"]), dg.AssetKey(["propensity", "versions"])
 
@@ -60,6 +56,10 @@ def training(
 
     A fault in a declaration takes out training alone: scores go on with the model in force.
     """
+    from segue import propensity as core  # loads scikit-learn, as in `assets.clusters`
+    from segue.propensity.card import card
+    from segue.propensity.picture import plot_quality
+
     as_of = clock.as_of(context)
     store = warehouse.core()
     trouble = ""
@@ -124,6 +124,10 @@ def next_changes(
     context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, turn: Turn
 ) -> dg.MaterializeResult:
     """A transition matrix of the history of segments."""
+    from segue import propensity as core
+    from segue.propensity.next_changes import matrix
+    from segue.propensity.picture import plot_changes
+
     as_of = clock.as_of(context)
     with warehouse.write("next changes", as_of=as_of) as con:
         found = core.next_changes(con, as_of=as_of)

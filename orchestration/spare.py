@@ -1,7 +1,7 @@
 """dbt, loaded before it is needed: while one dbt process works, the next one already waits for its orders.
 
 Loading dbt takes longer than most of what it builds in a refresh. Run as a program, this file is the process that
-waits; it imports nothing of ours.
+waits.
 """
 
 import json
@@ -48,8 +48,9 @@ def start(arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> "su
 
 
 def _wait_and_run() -> None:
-    import dbt.adapters.duckdb  # noqa: F401
     from dbt.cli.main import cli
+
+    import segue.warehouse.dbt_plugin  # noqa: F401
 
     orders = sys.stdin.buffer.read()
     if not orders:  # there was nothing left to build
