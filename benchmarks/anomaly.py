@@ -3,10 +3,11 @@
 World (`_anomaly_world`): series of 400 days, the last 84 judged; counts, ratios, durations; half with a strong weekly
 season and holidays, half wandering with next to none; trend breaks, heavy-tailed noise, missing days, earlier incidents
 that nobody told of. Incidents: drops and spikes of 10 to 60 %, outages, level shifts, slow leaks. The settings of every
-method, thresholds included, were fixed on train seeds; the figures are of a test seed that none of them has seen.
+method, thresholds included, were fixed on train seeds; the figures are of three test seeds that none of them has seen.
+One seed has a hundred incidents of a class; chance moves their recall by three points, too much to tell methods apart.
 
 Compared, each with the threshold that gives 0.5 false alerts per 100 series-days on the train seed, and again at
-exactly that rate on the test seed: Segue; plain Prophet's interval, refitted weekly; rolling z-scores over 14 and 28
+exactly that rate on the test seeds: Segue; plain Prophet's interval, refitted weekly; rolling z-scores over 14 and 28
 days and over the same weekday; seasonal-naive with MAD; MSTL and AutoETS (statsforecast, in an environment of its own
 that this benchmark makes with uv). A found day is one alert with its neighbours; an incident is found by a day of the
 right direction inside it. `--quick`: 24 series, without statsforecast.
@@ -35,7 +36,7 @@ from benchmarks._report import report
 from segue.watch.forecast import quiet
 from segue.watch.judge import Memory, discoveries, judge
 
-TRAIN_SEED, TEST_SEED = 11, 31415
+TRAIN_SEED, TEST_SEEDS = 11, (31415, 27182, 16180)
 RATE = 0.5  # false alerts per 100 series-days
 FIRST = LAST - timedelta(days=JUDGED - 1)
 MONDAYS = [FIRST + timedelta(weeks=w) for w in range(JUDGED // 7)]
@@ -219,7 +220,8 @@ Z_SCORES = ("z 14 days", "z 28 days", "z same weekday")
 
 def main(*, quick: bool) -> None:
     train = world(seed=TRAIN_SEED, count=16 if quick else 60)
-    test = world(seed=TEST_SEED, count=24 if quick else 200)
+    seeds, count = (TEST_SEEDS[:1], 24) if quick else (TEST_SEEDS, 200)
+    test = [case for seed in seeds for case in world(seed=seed, count=count)]
     scores: dict[str, tuple[Scores, Scores]] = {}
     for name, method in METHODS.items():
         if quick and name == "Prophet interval":
@@ -252,6 +254,16 @@ def main(*, quick: bool) -> None:
                 f"{o.false_rate:11.2f}   at equal rate: recall {equal.recall:.2f}, "
                 f"≥30 % {equal.recall_30:.2f}, F1 {equal.f1:.2f}"
             )
+    weak_by_seed = []
+    for number, seed in enumerate(seeds):
+        part = slice(number * count, (number + 1) * count)
+        recalls = {}
+        for name, (_, on_test) in scores.items():
+            chosen = subset(test[part], on_test[part], classes["weak season, 30 % is 4 σ and more"])
+            recalls[name] = evaluate(*chosen, threshold_for(*chosen)).recall
+        best = max((name for name in recalls if name != "Segue"), key=recalls.__getitem__)
+        print(f"weak season, seed {seed} alone: Segue {recalls['Segue']:.3f}, best other {best} {recalls[best]:.3f}")
+        weak_by_seed.append((round(recalls["Segue"], 3), round(recalls[best], 3)))
     p_values = [_p(s) for one in scores["Segue"][1] for s in one.values()]
     bar = discoveries(p_values, rate=0.02)
     shipped = evaluate(test, scores["Segue"][1], _score(bar) if bar > 0 else 60.0)
@@ -273,6 +285,7 @@ def main(*, quick: bool) -> None:
         recall_of_30_percent_strong=round(strong["Segue"].recall_30, 3),
         recall_weak=round(weak["Segue"].recall, 3),
         best_other_weak=round(max(o.recall for n, o in weak.items() if n != "Segue"), 3),
+        weak_by_seed=weak_by_seed,
         precision_as_shipped=round(shipped.precision, 3),
         incidents=table["all"]["Segue"].incidents,
     )
