@@ -70,11 +70,6 @@ class People:
         self._hashed = 0  # identifiers of which every possible id is in `_named`
         self.joined: list[tuple[int, int]] = []  # (into, gone) since the caller last looked
 
-    @property
-    def identifier_count(self) -> int:
-        """Identifiers that were ever named."""
-        return len(self._keys)
-
     def node(self, key: Key) -> int:
         """The number of an identifier; new ones become a component of their own."""
         found = self._number.get(key)

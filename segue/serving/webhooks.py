@@ -179,20 +179,11 @@ class Webhooks:
         with told():
             self._client.set(_NAMED, orjson.dumps(named))
 
-    def bury(self, name: str, transition: Transition, error: str) -> None:
-        """Keep a dead letter."""
-        self.save([Change(name=name, dead=[(transition, error)])])
-
     def dead(self, name: str) -> Sequence[DeadLetter]:
         """The dead letters of an endpoint, oldest first."""
         with told():
             rows: Any = self._client.xrange(_DEAD + name)
         return [DeadLetter(key.decode(), read_transition(row[b"t"]), row[b"e"].decode()) for key, row in rows]
-
-    def dead_count(self, name: str) -> int:
-        """How many there are."""
-        with told():
-            return int(self._client.xlen(_DEAD + name))  # type: ignore[arg-type]
 
     def exhume(self, name: str, letter: DeadLetter) -> None:
         """A dead letter is none any more."""

@@ -14,6 +14,7 @@ import pytest
 from segue.clock import system_time
 from segue.errors import BadInputError
 from segue.serving import Endpoint, Webhooks, add_endpoint, subscriptions
+from segue.serving.webhooks import Change
 from segue.settings import PROJECT_ROOT, Settings, child_environment
 from segue.store import Store, open_store
 from segue.valkey import running
@@ -128,8 +129,7 @@ def test_a_webhook_that_a_segment_names_is_called_and_managed_from_the_command_l
             project.wait(lambda: project.standing_of_named("crm").delivery.delivered == 1)
         receiver.answer = lambda *_: 410
         letters = [entered(3), entered(4)]
-        for letter in letters:
-            project.kept.bury("crm", letter, "the receiver answered 410")
+        project.kept.save([Change(name="crm", dead=[(letter, "the receiver answered 410") for letter in letters])])
         assert "p_3" in segue(project, "webhooks", "letters", "crm").stdout
         status = segue(project, "webhooks", "status", **where)
         assert status.returncode == 1
