@@ -16,6 +16,8 @@ from segue.watch.series import Point, Series, make_series
 
 #: Weeks to learn from, at the most and at the least.
 _MOST, _LEAST = 26, 8
+#: A disturbance of this many weeks is the new normal: the weeks before it are not learned from any more.
+_SHIFT_WEEKS = 4
 #: Cases a week without which not even a week tells anything.
 MIN_CASES = 10.0
 _MASK_SCORE = 3.5
@@ -58,6 +60,8 @@ def by_week(series: Series, *, last: date) -> Series:
 def judge_weeks(weekly: Series, *, first: date, last: date, masked: Collection[date] = ()) -> list[Day]:
     """The weeks whose Sunday lies between two days, each judged by those before it; empty when there are too few."""
     known: list[Point] = []
+    off: list[Point] = []  # the last weeks, all far off in one direction
+    was_above = False
     days: list[Day] = []
     skipped = {day + timedelta(days=6 - day.weekday()) for day in masked}
     for point in weekly.points:
@@ -66,7 +70,14 @@ def judge_weeks(weekly: Series, *, first: date, last: date, masked: Collection[d
         error = forecast.distance(weekly, point) if forecast is not None else 0.0
         if forecast is not None and first <= point.date <= last:
             days.append(judged(point, forecast, error))
-        if abs(error) <= _MASK_SCORE and point.date not in skipped:
+        if abs(error) > _MASK_SCORE:
+            off = [*off, point] if was_above == (error > 0) else [point]
+            was_above = error > 0
+            if len(off) == _SHIFT_WEEKS:
+                known, off = off, []
+            continue
+        off = []
+        if point.date not in skipped:
             known.append(point)
     return days
 

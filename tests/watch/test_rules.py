@@ -1,7 +1,7 @@
 """The rules by themselves: false alarms, scales, words."""
 
 import math
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 from hypothesis import given
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from segue.watch import amount, clean, describe, name_of
 from segue.watch.judge import discoveries, score_of
 from segue.watch.series import Point, make_series
+from segue.watch.weekly import judge_weeks
 from segue.watch.words import percent, period, points
 from tests.anomaly import outage
 
@@ -115,3 +116,19 @@ def test_an_anomaly_that_reaches_the_last_known_day_is_still_going_on():
     assert period(long, known_until=date(2026, 2, 16)) == "since Sat 14 Feb 2026, still going on"
     assert period(long, known_until=date(2026, 2, 20)) == "Sat 14 Feb – Mon 16 Feb 2026 (3 days)"
     assert "3 days (since Sat 14 Feb 2026, still going on)" in describe(long, known_until=date(2026, 2, 16))
+
+
+def test_weeks_at_a_new_level_are_told_once_and_then_learned_from():
+    sunday = date(2025, 9, 7)
+    counts = [100 + (7 * n) % 11 for n in range(12)] + [300 + (5 * n) % 13 for n in range(14)]
+    weeks = [
+        Point(date=sunday + timedelta(weeks=n), value=float(count), numerator=float(count), denominator=None)
+        for n, count in enumerate(counts)
+    ]
+    weekly = make_series("orders", "all", weeks)
+    days = judge_weeks(weekly, first=date(2025, 1, 1), last=weeks[-1].date)
+    found = [day.date for day in days if day.score > 3.5]
+    assert found == [weeks[n].date for n in (12, 13, 14, 15)], "four weeks, and no more"
+    later = [day for day in days if day.date > weeks[15].date]
+    assert [day.date for day in later] == [p.date for p in weeks[20:]], "eight weeks are needed to judge again"
+    assert all(290 < weekly.restore(day.forecast.middle) < 320 for day in later)
