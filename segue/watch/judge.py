@@ -99,15 +99,19 @@ def judge(
     chain.run()
     days = tuple(chain.days)
     if not days:
-        since = chain.learned_since
-        detail = (
-            f"The level changed on {since.isoformat()} and stayed; judged again once there are {LEARN_DAYS} days of it."
-            if since is not None
-            else f"There are fewer than {LEARN_DAYS} undisturbed days to learn from before the judged weeks."
-        )
+        since, grown = chain.learned_since, chain.grown_since
+        status: Status = "too_short"
+        if since is not None:
+            detail = f"The level changed on {since.isoformat()} and stayed"
+            detail += f"; judged again once there are {LEARN_DAYS} days of it."
+        elif grown is not None:
+            status, detail = "sparse", f"Usually fewer than {_MIN_CASES:g} cases a day until {grown.isoformat()}"
+            detail += f"; judged by the day once there are {LEARN_DAYS} days with more."
+        else:
+            detail = f"There are fewer than {LEARN_DAYS} undisturbed days to learn from before the judged weeks."
         return Judgement(
             series=series,
-            status="too_short",
+            status=status,
             detail=detail,
             forecasts=tuple(chain.fresh.values()),
             fit_count=chain.fit_count,
@@ -156,13 +160,24 @@ def _unfit(series: Series, last: date) -> tuple[Status, str] | None:
 
 
 def _cases(series: Series, points: Sequence[Point]) -> float | None:
-    """How many cases the usual day rests on: for a ratio, those of the rarer outcome."""
-    if series.kind == "count":
-        return median(point.value for point in points)
-    if series.kind == "ratio":
-        return median(min(p.value, 1 - p.value) * (p.denominator or 0.0) for p in points)
-    if series.kind == "mean":
-        return median(p.denominator or 0.0 for p in points)
+    """How many cases the usual day rests on; None of a measure that rests on none."""
+    each = [series.cases(point) for point in points]
+    return median(n for n in each if n is not None) if each and None not in each else None
+
+
+def _grown_since(series: Series) -> date | None:
+    """From when on the usual day has had enough cases; None when it always had.
+
+    On a logarithm, what begins with nothing grows by as much each day as it ever will: a model that learned from those
+    days expects the growth to go on for ever.
+    """
+    for end in range(len(series.points), LEARN_DAYS - 1, -1):
+        cases = _cases(series, series.points[end - LEARN_DAYS : end])
+        if cases is None:
+            return None
+        if cases < _MIN_CASES:
+            # From the next day on four weeks have enough: about the later half of these does.
+            return series.points[end - LEARN_DAYS // 2].date
     return None
 
 
@@ -190,6 +205,7 @@ class _Chain:
         self.run_direction: Direction | None = None
         since = memory.learned_since
         self.learned_since = since if since is not None and since < self.monday else None
+        self.grown_since = _grown_since(series)
         self.latest: Forecast | None = None
 
     def _far_off(self, memory: Memory) -> frozenset[date]:
@@ -247,7 +263,8 @@ class _Chain:
         return made
 
     def _known(self, before: date) -> Training:
-        return training(self.series, before=before, since=self.learned_since, masked=self.masked)
+        since = max(filter(None, (self.learned_since, self.grown_since)), default=None)
+        return training(self.series, before=before, since=since, masked=self.masked)
 
     def _day(self, forecast: Forecast, point: Point) -> float:
         """Judge a day; returns the drift for the next one."""

@@ -61,6 +61,14 @@ class Series:
             return max(y, 0.0) ** 2
         return max(math.exp(min(y, 700)) - self.offset, 0.0)
 
+    def cases(self, point: Point) -> float | None:
+        """How many cases a day rests on: of a ratio, those of the rarer outcome. None of money and the like."""
+        if self.kind == "count":
+            return point.value
+        if self.kind == "ratio":
+            return min(point.value, 1 - point.value) * (point.denominator or 0.0)
+        return (point.denominator or 0.0) if self.kind == "mean" else None
+
     def residual(self, y: float, fitted: float) -> float:
         """Distance on the scale of the model; for counts and ratios its linear part.
 

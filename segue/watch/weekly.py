@@ -124,10 +124,5 @@ def _sum(sunday: date, days: list[Point], series: Series) -> Point:
 
 
 def _cases(weekly: Series, known: list[Point]) -> float:
-    if weekly.kind == "count":
-        return median(p.value for p in known)
-    if weekly.kind == "ratio":
-        return median(min(p.value, 1 - p.value) * (p.denominator or 0.0) for p in known)
-    if weekly.kind == "mean":
-        return median(p.denominator or 0.0 for p in known)
-    return math.inf if all(p.value for p in known) else 0.0
+    each = [n for point in known if (n := weekly.cases(point)) is not None]
+    return median(each) if each else math.inf if all(p.value for p in known) else 0.0

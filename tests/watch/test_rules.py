@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segue.watch import amount, clean, describe, name_of
-from segue.watch.judge import discoveries, score_of
+from segue.watch.forecast import quiet
+from segue.watch.judge import Judgement, Memory, discoveries, judge, score_of
 from segue.watch.series import Point, make_series
 from segue.watch.weekly import judge_weeks
 from segue.watch.words import percent, period, points
@@ -132,3 +133,25 @@ def test_weeks_at_a_new_level_are_told_once_and_then_learned_from():
     later = [day for day in days if day.date > weeks[15].date]
     assert [day.date for day in later] == [p.date for p in weeks[20:]], "eight weeks are needed to judge again"
     assert all(290 < weekly.restore(day.forecast.middle) < 320 for day in later)
+
+
+def test_a_segment_that_began_with_nobody_is_not_expected_to_grow_for_ever():
+    counts = [0] * 10 + [1, 1, 2, 0, 1, 0, 2, 2, 2, 2, 2, 1, 3, 1, 3, 4, 9, 2, 6, 10, 8, 10, 10, 11, 6, 9, 9, 9, 15, 11]
+    counts += [14, 9, 11, 24, 11, 12, 19, 23, 1, 9, 18, 22, 15, 17, 23, 10, 8, 25, 24, 21]
+    first = date(2026, 9, 27)
+    days = [
+        Point(date=first + timedelta(days=n), value=float(count), numerator=float(count), denominator=None)
+        for n, count in enumerate(counts)
+    ]
+
+    def judged_up_to(count: int) -> Judgement:
+        series = make_series("sessions", "segment=new", days[:count])
+        with quiet():
+            return judge(series, Memory(), first=days[28].date, last=days[count - 1].date, country="US")
+
+    grown, young = judged_up_to(60), judged_up_to(56)
+    assert [day.date for day in grown.days] == [day.date for day in days[57:]]
+    assert max(day.score for day in grown.days) < 2
+    assert all(15 < grown.series.restore(day.forecast.middle) < 30 for day in grown.days)
+    assert (young.status, young.days) == ("sparse", ())
+    assert "fewer than 5 cases a day until 2026-10-23" in young.detail
