@@ -7,7 +7,7 @@ import dagster as dg
 import psutil
 
 from orchestration.turns import cannot_write, turn
-from segue.settings import PROJECT_ROOT, Settings
+from segue.settings import PROJECT_ROOT, Settings, make_folder
 
 #: Tag of runs that `segue refresh` executes in its own process.
 PROCESS_TAG = "segue/process"
@@ -33,7 +33,7 @@ def prepare_home(settings: Settings) -> Path:
 
 
 def _prepare(home: Path) -> Path:
-    home.mkdir(parents=True, exist_ok=True)
+    make_folder(home)
     config = home / "dagster.yaml"
     text = _HEADER + _CONFIG.read_text()
     if not config.exists() or (config.read_text() != text and config.read_text().startswith(_HEADER)):

@@ -16,7 +16,7 @@ import psutil
 
 from orchestration.processes import Guard, has_ended, start
 from segue.errors import SegueError
-from segue.settings import PROJECT_ROOT, Settings, child_environment
+from segue.settings import PROJECT_ROOT, Settings, child_environment, make_folder
 from segue.valkey import SERVED_BY_ANOTHER, is_running
 
 #: A process that dies at once is started again after these pauses (seconds), the last one for ever after.
@@ -73,7 +73,7 @@ def owning(settings: Settings) -> Iterator[None]:
         SegueError: when another one does.
     """
     folder = _folder(settings)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with (folder / "lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from segue.errors import BadSettingError
+from segue.settings import make_folder
 
 
 def cannot_write(folder: Path, error: OSError) -> BadSettingError:
@@ -25,7 +26,7 @@ def turn(path: Path, say: Callable[[str], object] = print) -> Iterator[None]:
         BadSettingError: when the folder of the lock file cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise cannot_write(path.parent, error) from error

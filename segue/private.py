@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from segue.errors import BadInputError, BadSettingError
+from segue.settings import make_folder
 
 Record = TypeVar("Record")
 
@@ -39,7 +40,7 @@ def changing_records(path: Path, kind: type[Record]) -> Iterator[list[Record]]:
         BadSettingError: when the home cannot be written.
     """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path.parent)
     except OSError as error:
         raise BadSettingError(
             f"{path.parent} cannot be written: {error.strerror}",

@@ -193,6 +193,16 @@ def machine_memory_bytes() -> int:
     return min(total, int(limit)) if limit.isdigit() else total
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it that are missing, for this user alone: a home holds everybody's events.
+
+    What is there already stays as it is.
+    """
+    if not folder.exists():
+        make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def dbt_child_environment(extra: Mapping[str, str]) -> dict[str, str]:
     """As `child_environment`, for dbt: without what only others need to know, since templates can ask for it."""
     withheld = {f"SEGUE_{name.upper()}" for name in ("slack_webhook_url", "slack_token", "smtp_url", "valkey_url")}

@@ -4,7 +4,7 @@ import os
 import secrets
 
 from segue.errors import BadSettingError
-from segue.settings import Settings
+from segue.settings import Settings, make_folder
 
 _SHORTEST = 16  # characters: fewer can be guessed
 
@@ -28,7 +28,7 @@ def load_key(settings: Settings) -> bytes:
     path = settings.home / "keys" / "identity.key"
     try:
         if not path.exists():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(path.parent)
             fresh = path.with_name(f".identity.{os.getpid()}.{secrets.token_hex(4)}")
             with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123
                 file.write(secrets.token_hex(32) + "\n")

@@ -17,7 +17,7 @@ from segue.errors import DefinitionError
 from segue.identifiers import Normaliser, load_key, load_rules
 from segue.models.environment import dbt_environment
 from segue.models.project import Project
-from segue.settings import PROJECT_ROOT, Settings, dbt_child_environment
+from segue.settings import PROJECT_ROOT, Settings, dbt_child_environment, make_folder
 from segue.warehouse import WriterLock
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def _published(settings: Settings, home: Path, fingerprint: str) -> Project | No
 
 
 def _build(settings: Settings, home: Path) -> None:
-    home.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(home.parent)
     work = Path(tempfile.mkdtemp(prefix=".", dir=home.parent))
     try:
         for path in _source_files(settings.dbt_project):

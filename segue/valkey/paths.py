@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 from segue.errors import ValkeyError
-from segue.settings import Settings
+from segue.settings import Settings, make_folder
 
 #: The kernel allows 107 bytes (103 on macOS) in the address of a Unix socket.
 _LONGEST_SOCKET_PATH = 100
@@ -32,7 +32,7 @@ def make_private(folder: Path) -> None:
     Raises:
         ValkeyError: when it belongs to somebody else, or is no folder.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder)
     state = folder.lstat()
     if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid():
         raise ValkeyError(f"{folder} belongs to somebody else", fix="remove it, or choose another SEGUE_HOME")

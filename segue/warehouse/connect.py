@@ -14,7 +14,7 @@ import duckdb
 from segue.clock import to_warehouse
 from segue.errors import WarehouseError
 from segue.scoring import register
-from segue.settings import Settings
+from segue.settings import Settings, make_folder
 from segue.warehouse.lock import WriterLock
 
 log = logging.getLogger(__name__)
@@ -181,7 +181,7 @@ class Warehouse:
     def _open(self, *, read_only: bool) -> Connection:
         settings = self.settings
         if settings.catalog_is_sqlite:
-            settings.warehouse_home.mkdir(parents=True, exist_ok=True)
+            make_folder(settings.warehouse_home)
             if read_only and not Path(settings.catalog_uri.removeprefix("sqlite:")).exists():
                 self._create()
         con = duckdb.connect(":memory:", config=self._config())

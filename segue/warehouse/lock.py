@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from segue.errors import WarehouseError
+from segue.settings import make_folder
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class WriterLock:
             WarehouseError: when the lock file cannot be made.
         """
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self._path.parent)
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise WarehouseError(

@@ -188,3 +188,14 @@ class TestMaintenance:
                 writer.execute("delete from raw.numbers")
             maintain(numbers, as_of=system_time() + timedelta(hours=numbers.settings.snapshot_hours, seconds=-0.5))
             assert con.execute("select count(*) from raw.numbers").fetchone() == (10,)
+
+
+def test_a_home_that_is_made_is_for_this_user_alone(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        home = tmp_path / "made" / "home"
+        with Warehouse(Settings(home=home, _env_file=None)).write("test") as con:  # type: ignore[call-arg]
+            con.execute("create schema raw")
+    finally:
+        os.umask(before)
+    assert [oct(folder.stat().st_mode & 0o777) for folder in (home.parent, home, home / "warehouse")] == ["0o700"] * 3
