@@ -5,7 +5,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import uvicorn
@@ -23,7 +23,7 @@ _IDLE_SECONDS = 30
 _STOP_SECONDS = 3
 
 #: Loggers on which a request can put a line. uvicorn warns of each request that is none, asyncio of each lost client.
-_LOGGERS = ("uvicorn.error", "asyncio", "segue.collector.app")
+_LOGGERS = ("uvicorn.error", "asyncio")
 _LINE_SECONDS = 60.0
 _LINES = 1_000
 #: A connection whose header is not whole by then is closed.
@@ -60,13 +60,14 @@ def address(host: str, listener: socket.socket) -> str:
     return f"http://{host}:{listener.getsockname()[1]}"
 
 
-def answer(app: Any, listener: socket.socket, **options: Any) -> None:
+def answer(app: Any, listener: socket.socket, *, loggers: Sequence[str] = (), **options: Any) -> None:
     """Serve an ASGI application on an open socket until SIGTERM or Ctrl-C.
 
     Args:
+        loggers: further ones on which whoever asks can cause lines.
         options: of `uvicorn.Config`, where a process differs from the others.
     """
-    for name in _LOGGERS:
+    for name in (*_LOGGERS, *loggers):
         logging.getLogger(name).addFilter(BoundedLog())
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn ends on these, and passes them on when it is done: to end as asked is no failure.

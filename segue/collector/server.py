@@ -35,6 +35,7 @@ def serve(settings: Settings, *, port: int | None = None, told: Callable[[str], 
     answer(
         Collector(open_log(settings), KeyRing(settings)),
         listener,
+        loggers=["segue.collector.app"],
         lifespan="off",
         date_header=False,
         limit_concurrency=_CONNECTIONS,
