@@ -6,8 +6,8 @@ from pathlib import Path
 import dagster as dg
 import psutil
 
-from orchestration.turns import cannot_write, turn
-from segue.settings import PROJECT_ROOT, Settings, make_folder
+from orchestration.turns import turn
+from segue.settings import PROJECT_ROOT, Settings, cannot_write, make_folder
 
 #: Tag of runs that `segue refresh` executes in its own process.
 PROCESS_TAG = "segue/process"

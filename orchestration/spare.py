@@ -11,6 +11,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from segue.settings import dbt_child_environment
+
 _waiting: "subprocess.Popen[bytes] | None" = None
 
 
@@ -21,6 +23,8 @@ def make_ready() -> None:
         # -P: this folder holds another `dbt`.
         _waiting = subprocess.Popen(
             [sys.executable, "-P", "-u", __file__],
+            # Its first environment can be read for as long as it lives, also by SQL.
+            env=dbt_child_environment({}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

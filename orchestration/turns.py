@@ -6,16 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from segue.errors import BadSettingError
-from segue.settings import make_folder
-
-
-def cannot_write(folder: Path, error: OSError) -> BadSettingError:
-    """Why a folder of the home is of no use, and what to do."""
-    return BadSettingError(
-        f"{folder} cannot be written: {error.strerror}",
-        fix="check its permissions and that its disk has space, or set SEGUE_HOME to another folder",
-    )
+from segue.settings import cannot_write, make_folder
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 import msgspec
 
-from segue.errors import BadInputError, BadSettingError
-from segue.settings import make_folder
+from segue.errors import BadInputError
+from segue.settings import cannot_write, make_folder
 
 Record = TypeVar("Record")
 
@@ -42,10 +42,7 @@ def changing_records(path: Path, kind: type[Record]) -> Iterator[list[Record]]:
     try:
         make_folder(path.parent)
     except OSError as error:
-        raise BadSettingError(
-            f"{path.parent} cannot be written: {error.strerror}",
-            fix="check its permissions and that its disk has space, or set SEGUE_HOME to another folder",
-        ) from error
+        raise cannot_write(path.parent, error) from error
     with (path.parent / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         known = read_records(path, kind)

@@ -203,6 +203,14 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
+def cannot_write(folder: Path, error: OSError) -> BadSettingError:
+    """Why a folder of the home is of no use, and what to do."""
+    return BadSettingError(
+        f"{folder} cannot be written: {error.strerror}",
+        fix="check its permissions and that its disk has space, or set SEGUE_HOME to another folder",
+    )
+
+
 def dbt_child_environment(extra: Mapping[str, str]) -> dict[str, str]:
     """As `child_environment`, for dbt: without what only others need to know, since templates can ask for it."""
     withheld = {f"SEGUE_{name.upper()}" for name in ("slack_webhook_url", "slack_token", "smtp_url", "valkey_url")}

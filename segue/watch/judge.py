@@ -99,14 +99,14 @@ def judge(
     chain.run()
     days = tuple(chain.days)
     if not days:
-        since, grown = chain.learned_since, chain.grown_since
-        status: Status = "too_short"
+        since, grown = chain.learned_since, _grown_since(series, series.points)
+        status: Status = "too_short" if since is not None or grown is None else "sparse"
         if since is not None:
-            detail = f"The level changed on {since.isoformat()} and stayed"
-            detail += f"; judged again once there are {LEARN_DAYS} days of it."
+            why = f"The level changed on {since.isoformat()} and stayed"
+            detail = f"{why}; judged again once there are {LEARN_DAYS} days of it."
         elif grown is not None:
-            status, detail = "sparse", f"Usually fewer than {_MIN_CASES:g} cases a day until {grown.isoformat()}"
-            detail += f"; judged by the day once there are {LEARN_DAYS} days with more."
+            why = f"Usually fewer than {_MIN_CASES:g} cases a day until {grown.isoformat()}"
+            detail = f"{why}; judged by the day once there are {LEARN_DAYS} days with more."
         else:
             detail = f"There are fewer than {LEARN_DAYS} undisturbed days to learn from before the judged weeks."
         return Judgement(
@@ -165,19 +165,20 @@ def _cases(series: Series, points: Sequence[Point]) -> float | None:
     return median(n for n in each if n is not None) if each and None not in each else None
 
 
-def _grown_since(series: Series) -> date | None:
-    """From when on the usual day has had enough cases; None when it always had.
+def _grown_since(series: Series, points: Sequence[Point]) -> date | None:
+    """From when on the usual day of these has had enough cases; None when it always had.
 
     On a logarithm, what begins with nothing grows by as much each day as it ever will: a model that learned from those
     days expects the growth to go on for ever.
     """
-    for end in range(len(series.points), LEARN_DAYS - 1, -1):
-        cases = _cases(series, series.points[end - LEARN_DAYS : end])
-        if cases is None:
-            return None
-        if cases < _MIN_CASES:
+    few = sum(n is not None and n < _MIN_CASES for n in map(series.cases, points))
+    if few < LEARN_DAYS // 2:  # no four weeks can have a median below: nearly every series, and soon told
+        return None
+    for end in range(len(points), LEARN_DAYS - 1, -1):
+        cases = _cases(series, points[end - LEARN_DAYS : end])
+        if cases is not None and cases < _MIN_CASES:
             # From the next day on four weeks have enough: about the later half of these does.
-            return series.points[end - LEARN_DAYS // 2].date
+            return points[end - LEARN_DAYS // 2].date
     return None
 
 
@@ -205,7 +206,6 @@ class _Chain:
         self.run_direction: Direction | None = None
         since = memory.learned_since
         self.learned_since = since if since is not None and since < self.monday else None
-        self.grown_since = _grown_since(series)
         self.latest: Forecast | None = None
 
     def _far_off(self, memory: Memory) -> frozenset[date]:
@@ -263,7 +263,8 @@ class _Chain:
         return made
 
     def _known(self, before: date) -> Training:
-        since = max(filter(None, (self.learned_since, self.grown_since)), default=None)
+        grown = _grown_since(self.series, [point for point in self.series.points if point.date < before])
+        since = max(filter(None, (self.learned_since, grown)), default=None)
         return training(self.series, before=before, since=since, masked=self.masked)
 
     def _day(self, forecast: Forecast, point: Point) -> float:

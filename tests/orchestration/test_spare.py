@@ -6,19 +6,25 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 from orchestration import spare
 from segue.settings import PROJECT_ROOT
 
 
-def test_it_runs_with_the_environment_the_folder_and_the_exit_code_of_its_orders(tmp_path: Path) -> None:
+def test_it_runs_with_the_environment_the_folder_and_the_exit_code_of_its_orders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "profiles.yml").write_text(
         "shop: {target: x, outputs: {x: {type: duckdb, path: '{{ env_var(\"AT\") }}'}}}"
     )
     (tmp_path / "dbt_project.yml").write_text("{name: shop, profile: shop, config-version: 2}")
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "one.sql").write_text("select 1 as n")
+    monkeypatch.setenv("SEGUE_SLACK_TOKEN", "xoxb-never-for-dbt")
     spare.make_ready()
+    assert spare._waiting is not None
+    assert "xoxb" not in "".join(psutil.Process(spare._waiting.pid).environ().values()), "SQL can read it"
     codes = []
     for selected, at in (("one", str(tmp_path / "a.duckdb")), ("one", "/nowhere/b.duckdb")):
         process = spare.start(
