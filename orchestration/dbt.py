@@ -20,7 +20,7 @@ from orchestration.builds import AS_OF_METADATA
 from orchestration.lineage import ColumnLineage
 from segue.models import Model, Project, dbt_environment
 from segue.settings import Settings, dbt_child_environment
-from segue.warehouse import Connection, Warehouse
+from segue.warehouse import Connection, Warehouse, too_long
 
 #: Folders of the dbt project whose models are rebuilt day by day.
 PARTITIONED = frozenset({"kpis"})
@@ -187,7 +187,11 @@ def _explain(invocation: DbtCliInvocation, target: Path, settings: Settings) -> 
         for result in json.loads(results.read_text())["results"]:
             kind, _, name = result["unique_id"].partition(".")
             if kind in {"model", "seed", "snapshot"} and result["status"] == "error":
-                failed[name.partition(".")[2]] = settings.without_secrets(" ".join((result["message"] or "").split()))
+                message = " ".join((result["message"] or "").split())
+                # How dbt tells that the database was interrupted, which is what our limit does.
+                if "INTERRUPT Error" in message:
+                    message = too_long(settings.model_seconds)
+                failed[name.partition(".")[2]] = settings.without_secrets(message)
     else:
         error = settings.without_secrets(str(invocation.get_error()))
         raise dg.Failure(f"dbt did not run: {error}", metadata={"log": dg.MetadataValue.path(str(target / "dbt.log"))})

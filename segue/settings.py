@@ -22,6 +22,9 @@ _PASSWORD = re.compile(
 _SHORTEST_SECRET = 4
 _STARS = "**********"
 
+#: How long the SQL of one model may take, unless an installation says otherwise.
+MODEL_SECONDS = 3600.0
+
 
 class Settings(BaseSettings):
     """What an installation can be told. `segue config` prints this table with the values in force."""
@@ -41,6 +44,11 @@ class Settings(BaseSettings):
         "", description="Where the warehouse keeps its Parquet files. Empty: under the home; or s3://…"
     )
     memory_limit: str = Field("", description="Most memory DuckDB may use, e.g. 4GB. Empty: DuckDB's own default.")
+    model_seconds: float = Field(
+        MODEL_SECONDS,
+        gt=0,
+        description="After so long the SQL of one model is stopped and fails: it must not hold up all others for ever.",
+    )
     snapshot_hours: int = Field(
         24, ge=1, description="How long old states stay readable before maintenance drops them."
     )

@@ -28,6 +28,7 @@ def dbt_environment(
         "SEGUE_CATALOG": settings.catalog,
         "SEGUE_DATA_PATH": settings.data_path,
         "SEGUE_MEMORY_LIMIT": settings.memory_limit,
+        "SEGUE_MODEL_SECONDS": str(settings.model_seconds),
         "SEGUE_AS_OF": as_of.isoformat(),
         "SEGUE_DBT_CATALOG": settings.catalog_uri,
         "SEGUE_DBT_DATA": settings.data_uri,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -12,7 +13,8 @@ from segue.clock import to_warehouse
 from segue.models.check import empty_lake
 from segue.models.project import Model, Project, quote
 from segue.models.tables import TABLES, create_empty
-from segue.warehouse import Connection
+from segue.settings import MODEL_SECONDS
+from segue.warehouse import Connection, patience, too_long
 
 #: Writes the identity tables into the default catalog of a connection, from the staging models in it, as of a time.
 Stitch = Callable[[Connection, datetime], object]
@@ -33,7 +35,13 @@ class Evaluation:
 
 
 def run_chain(
-    con: Connection, models: Sequence[Model], *, as_of: datetime, window: Window | None = None
+    con: Connection,
+    models: Sequence[Model],
+    *,
+    as_of: datetime,
+    window: Window | None = None,
+    model_seconds: float = MODEL_SECONDS,
+    failed: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Build the models in the default catalog of `con`, which must be called `lake` and hold their sources.
 
@@ -41,13 +49,18 @@ def run_chain(
         models: upstream first.
         as_of: what `getvariable('as_of')` answers.
         window: what `getvariable('window_start')` and `('window_end')` answer; null when None.
+        model_seconds: how long the SQL of one model may take.
+        failed: name → reason, of models that have failed already and are not tried.
 
     Returns:
-        Name → reason, of each model that the database refused; models that read one of those are among them.
+        Name → reason, of each model that the database refused; models that read one of those are among them, and
+        those that had failed already.
     """
     set_clock(con, as_of=as_of, window=window)
-    failed: dict[str, str] = {}
+    failed = dict(failed or {})
     for model in models:
+        if model.name in failed:
+            continue
         culprit = next((name for name in model.depends_on if name in failed), None)
         if culprit is not None:
             failed[model.name] = f"it reads {culprit}, which failed"
@@ -56,10 +69,14 @@ def run_chain(
         # A view stays a view: its readers need few of its columns.
         kind = "view" if model.materialized == "view" else "table"
         try:
-            con.execute(f"create or replace {kind} {model.quoted} as\n{model.compiled_sql}")
+            with patience(con, model_seconds):
+                con.execute(f"create or replace {kind} {model.quoted} as\n{model.compiled_sql}")
         except duckdb.Error as error:
             con.execute(f"drop {kind} if exists {model.quoted}")
-            failed[model.name] = " ".join(str(error).partition("\n\n")[0].split())
+            is_late = isinstance(error, duckdb.InterruptException)
+            failed[model.name] = (
+                too_long(model_seconds) if is_late else " ".join(str(error).partition("\n\n")[0].split())
+            )
     return failed
 
 
@@ -83,6 +100,7 @@ class Evaluator:
         stitch: makes the identity tables as of each time. None: the source's identity tables are used as they are.
         targets: names of the models wanted; their upstream models come with them. None: the segments.
         events: the query, on `source`, that stands for `raw.events`; an engine passes the events of some people.
+        model_seconds: how long the SQL of one model may take; one that took longer once is not tried again.
     """
 
     def __init__(
@@ -94,9 +112,12 @@ class Evaluator:
         stitch: Stitch | None = None,
         targets: Collection[str] | None = None,
         events: str = "select * from raw.events",
+        model_seconds: float = MODEL_SECONDS,
     ) -> None:
         self._until = until
         self._stitch = stitch
+        self._model_seconds = model_seconds
+        self._too_long: dict[str, str] = {}
         wanted = [m.name for m in project.segments] if targets is None else targets
         models = project.upstream(wanted)
         with_identity = project.after_source("identity", models)
@@ -140,13 +161,13 @@ class Evaluator:
         """
         if as_of > self._until:
             raise ValueError(f"the events are loaded until {self._until}, so {as_of} cannot be evaluated")
-        failed = run_chain(self._con, self._before, as_of=as_of, window=window)
+        run = partial(run_chain, self._con, as_of=as_of, window=window, model_seconds=self._model_seconds)
+        failed = run(self._before, failed=self._too_long)
         if self._stitch is not None and self._after:
             self._con.execute("drop schema if exists identity cascade")
             self._stitch(self._con, as_of)
-        doomed = [m for m in self._after if failed.keys() & set(m.depends_on)]
-        failed |= {m.name: "it reads a model which failed" for m in doomed}
-        failed |= run_chain(self._con, [m for m in self._after if m not in doomed], as_of=as_of, window=window)
+        failed = run(self._after, failed=failed)
+        self._too_long = {name: why for name, why in failed.items() if why == too_long(self._model_seconds)}
         built = self._once | frozenset(m.name for m in (*self._before, *self._after)) - failed.keys()
         return Evaluation(as_of=as_of, con=self._con, built=built, failed=failed)
 

@@ -245,6 +245,7 @@ class _Comparison:
             stitch=stitcher(self._project.rules, read_decisions(self._con)),
             targets=[s.name for s in self._evaluated],
             events=events,
+            model_seconds=self._settings.model_seconds,
         )
 
     def at(self, evaluator: Evaluator, as_of: datetime) -> _Right:

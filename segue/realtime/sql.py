@@ -6,7 +6,6 @@ plan anew each time, which is half of what a small batch costs. So the time stan
 the plan, which is the one thing about an execution that an expression can ask for.
 """
 
-import threading
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
@@ -19,7 +18,7 @@ from segue.clock import to_warehouse
 from segue.models import Model
 from segue.models.check import empty_lake
 from segue.models.project import quote
-from segue.warehouse import ArrowSlot, Connection
+from segue.warehouse import ArrowSlot, Connection, patience
 from segue.warehouse.connect import LAKE
 
 #: What takes the place of `getvariable('as_of')`: the 16 digits (2001 to 2286) that `Prepared.run` writes last.
@@ -110,13 +109,8 @@ class Prepared:
             duckdb.Error: when the database refuses it, or it does not end.
         """
         rows = sum(table.num_rows for table in tables.values())
-        timer = threading.Timer(_SECONDS + _SECONDS_A_ROW * rows, self.con.interrupt)
-        timer.daemon = True
-        timer.start()
-        try:
+        with patience(self.con, _SECONDS + _SECONDS_A_ROW * rows):
             return self._run(tables, as_of)
-        finally:
-            timer.cancel()
 
     def _run(self, tables: Mapping[str, pa.Table], as_of: datetime) -> pa.Table:
         for name, table in tables.items():

@@ -128,6 +128,7 @@ def backfill(
             until=end_of_day(wanted[-1]),
             stitch=stitcher or _stitcher(project, source),
             targets=[*names, "person_features"],
+            model_seconds=warehouse.settings.model_seconds,
         )
     with past:
         for day in wanted:

@@ -9,6 +9,7 @@ from segue.warehouse.arrow_slot import ArrowSlot
 from segue.warehouse.connect import Connection, Warehouse, has_table, relations
 from segue.warehouse.lock import WriterLock
 from segue.warehouse.maintenance import MaintenanceReport, maintain
+from segue.warehouse.patience import patience, too_long
 from segue.warehouse.rows import as_view, insert_rows, scalar
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "has_table",
     "insert_rows",
     "maintain",
+    "patience",
     "relations",
     "scalar",
+    "too_long",
 ]

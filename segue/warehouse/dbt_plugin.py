@@ -6,6 +6,7 @@ shell follows the same rules as a Dagster run.
 
 import hashlib
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from segue.identifiers import Normaliser, load_key
 from segue.scoring import register
 from segue.settings import load_settings
 from segue.warehouse.connect import Connection, Warehouse, link_extensions, prepare_catalog
+from segue.warehouse.patience import stop_after
 
 #: Set by whoever starts dbt; a person in a shell may leave it out and gets the current time.
 AS_OF_VARIABLE = "SEGUE_AS_OF"
@@ -34,6 +36,7 @@ class Plugin(BasePlugin):
         window = {name: os.environ.get(variable) for name, variable in WINDOW_VARIABLES.items()}
         self._window = {name: to_warehouse(parse_as_of(text)) if text else None for name, text in window.items()}
         self._settings = load_settings()
+        self._timers: dict[int, threading.Timer] = {}  # by thread of dbt
         self._macros_version = macros_version(Path(os.environ.get("DBT_PROJECT_DIR", ".")))
 
     def update_connection_config(self, creds: DuckDBCredentials, config: dict[str, Any]) -> None:
@@ -52,6 +55,11 @@ class Plugin(BasePlugin):
         cursor.execute("set variable macros_version = $1::varchar", [self._macros_version])
         for name, moment in self._window.items():
             cursor.execute(f"set variable {name} = $1::timestamp", [moment])
+        # dbt opens one for each model and test, one after the other in each of its threads.
+        thread = threading.get_ident()
+        if thread in self._timers:
+            self._timers[thread].cancel()
+        self._timers[thread] = stop_after(cursor, self._settings.model_seconds)
 
 
 def macros_version(project: Path) -> str:

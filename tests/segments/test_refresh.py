@@ -13,7 +13,7 @@ from segue.clock import end_of_day, to_warehouse
 from segue.models import BrokenModel, Evaluator, Project, dbt_environment, evaluate
 from segue.segments import backfill, refresh_memberships, sizes
 from segue.settings import Settings, child_environment
-from segue.warehouse import Connection, Warehouse
+from segue.warehouse import Connection, Warehouse, patience
 
 Stitch = Callable[[Connection, datetime], None]
 Put = Callable[[Connection, Any], None]
@@ -113,6 +113,32 @@ def test_an_evaluator_gives_for_every_time_what_an_evaluation_of_its_own_gives(
                 query = f"select * from {name} order by all"
                 assert one.con.execute(query).fetchall() == many.con.execute(query).fetchall()
             one.con.close()
+
+
+def test_a_model_that_does_not_end_is_stopped_once_and_the_others_are_evaluated(
+    loaded: Warehouse,
+    tiny_project: Project,
+    stitch_aliases: Stitch,
+    as_of: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    endless, *others = (s.name for s in tiny_project.segments)
+    sql = "select 'p' as person_id from range(1000000000000) as r(n) where hash(n) = 0"
+    models = tuple(replace(m, compiled_sql=sql) if m.name == endless else m for m in tiny_project.models)
+    project = replace(tiny_project, models=models)
+    with (
+        loaded.read() as source,
+        Evaluator(project, source, until=as_of, stitch=stitch_aliases, model_seconds=3) as past,
+    ):
+        first = past.at(as_of - timedelta(days=1))
+        assert "did not end within 3 s" in first.failed[endless]
+        assert first.built.issuperset(others)
+        tried = []
+        module = sys.modules[Evaluator.__module__]
+        monkeypatch.setattr(module, "patience", lambda con, seconds: tried.append(1) or patience(con, seconds))
+        again = past.at(as_of)
+        assert again.failed == first.failed
+        assert len(tried) == len(again.built - {"stg_events"}), "it is not waited for again"
 
 
 def test_restricting_the_events_to_some_people_gives_their_share_of_the_answer(
