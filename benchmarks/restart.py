@@ -23,7 +23,7 @@ from benchmarks._report import report
 from benchmarks.latency import Connection, arrival_seconds, basic
 from segue.clock import system_time
 from segue.keys import READ, create_key
-from segue.realtime.service import LEASE_SECONDS
+from segue.realtime.lease import LEASE_SECONDS
 from segue.settings import Settings
 from segue.warehouse import Warehouse
 

@@ -9,6 +9,7 @@ very many events hold up the others.
 
 from segue.realtime.engine import Engine
 from segue.realtime.judging import ContractJudge
-from segue.realtime.service import LeaseLostError, Service
+from segue.realtime.lease import LeaseLostError
+from segue.realtime.service import Service
 
 __all__ = ["ContractJudge", "Engine", "LeaseLostError", "Service"]

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from segue.clock import from_warehouse
-from segue.errors import DefinitionError, LogDownError, SegueError, ValkeyError
+from segue.errors import DefinitionError, LogDownError, ValkeyError
 from segue.log import Log, Position
 from segue.models import Project, fingerprint_of, prepare
 from segue.realtime.engine import Engine, Look
@@ -22,6 +22,7 @@ from segue.realtime.figures import Figures
 from segue.realtime.intake import Batch, Intake
 from segue.realtime.landed import Watch
 from segue.realtime.last_good import keep_last_good, remember, remembered
+from segue.realtime.lease import Lease
 from segue.realtime.start import Judge, Sources
 from segue.settings import Settings
 from segue.store import EVERYBODY, Store, Update
@@ -32,8 +33,6 @@ log = logging.getLogger(__name__)
 Clock = Callable[[], datetime]
 Refused = Callable[[Project], Mapping[str, str]]
 
-#: An engine that says nothing for so long is taken for dead.
-LEASE_SECONDS = 15
 _PROJECT_SECONDS = 3.0
 _WAREHOUSE_SECONDS = 30.0
 _STATUS_SECONDS = 1.0
@@ -45,10 +44,6 @@ _PIECE_ROWS = 20_000  # of a pass, so that batches wait for a moment only
 _NEWS = {"definition": "definitions", "population": "values of population models"}  # by cause
 #: The server of log and store does not answer, which passes.
 _AWAY = (ValkeyError, LogDownError, ConnectionError)
-
-
-class LeaseLostError(SegueError):
-    """Another engine has taken over, or ours was taken for dead."""
 
 
 class Service:
@@ -76,10 +71,9 @@ class Service:
         owner: str,
     ) -> None:
         self._settings, self._log, self._store, self._judge = settings, event_log, store, judge
-        self._clock, self._refused, self._owner = clock, refused, owner
+        self._clock, self._refused = clock, refused
         self._stop = threading.Event()
-        self._token = 0
-        self._lost: str | None = None
+        self._lease = Lease(store, owner, self._stop)
         self._begin_as = "time"  # cause of what the first pass of the next engine finds
         self._collected = 0  # messages that wait to be settled
         self._collected_last: Batch | None = None
@@ -105,10 +99,8 @@ class Service:
         Raises:
             SegueError: when it cannot go on: the lease is lost, the project cannot be read.
         """
-        if not self._acquire():
+        if not self._lease.take():
             return
-        keeper = threading.Thread(target=self._keep_lease, name="lease", daemon=True)
-        keeper.start()
         try:
             published = prepare(self._settings)
             watcher = threading.Thread(target=self._watch_project, args=(published.fingerprint,), daemon=True)
@@ -133,43 +125,7 @@ class Service:
         finally:
             self._stop.set()
             self._beside.shutdown()
-            keeper.join(timeout=5)
-            if self._lost is None:
-                self._store.release(self._token)
-
-    # The lease.
-
-    def _acquire(self) -> bool:
-        is_told = False
-        while not self._stop.is_set():
-            token = self._store.acquire(self._owner, ttl_seconds=LEASE_SECONDS)
-            if token is not None:
-                self._token = token
-                return True
-            if not is_told:
-                log.warning("another engine holds the lease; this one waits and takes over when that one stops")
-                is_told = True
-            self._stop.wait(1)
-        return False
-
-    def _keep_lease(self) -> None:
-        renewed = time.monotonic()
-        while not self._stop.wait(LEASE_SECONDS / 5):
-            try:
-                if not self._store.renew(self._token):
-                    self._lost = "another engine has taken over the lease"
-                    break
-                renewed = time.monotonic()
-            except SegueError as error:
-                log.warning("the lease could not be renewed: %s", error.message)
-                # Not ours any more for certain; whether somebody has it, the next write will tell.
-                if time.monotonic() - renewed > 20 * LEASE_SECONDS:
-                    self._lost = "the store could not be reached for too long"
-                    break
-
-    def _check_lease(self) -> None:
-        if self._lost is not None:
-            raise LeaseLostError(self._lost, fix="one engine a home is enough; this one can be started again to wait")
+            self._lease.give_back()
 
     # Beginning.
 
@@ -223,7 +179,7 @@ class Service:
         noted = time.monotonic()
         try:
             while not self._stop.is_set():
-                self._check_lease()
+                self._lease.check()
                 batch = intake.take(self._idle_seconds(engine))
                 if batch is not None:
                     self._work_on(engine, batch)
@@ -324,9 +280,9 @@ class Service:
     def _apply(self, update: Update, position: Position) -> None:
         """Write; while the store cannot be reached, wait and try again: what was evaluated stays true."""
         while True:
-            self._check_lease()
+            self._lease.check()
             try:
-                self._store.apply(update, token=self._token, expected=self._position, position=position)
+                self._store.apply(update, token=self._lease.token, expected=self._position, position=position)
                 break
             except _AWAY as error:
                 log.warning("the store cannot be reached (%s); trying again", type(error).__name__)
@@ -400,7 +356,7 @@ class Service:
                 self._store.requests.done(people)
             if EVERYBODY not in asked:
                 return False
-            self._store.note(self._status(engine) | {"to_evaluate": engine.person_count}, token=self._token)
+            self._store.note(self._status(engine) | {"to_evaluate": engine.person_count}, token=self._lease.token)
             self._store.requests.done([EVERYBODY])
         except _AWAY as error:
             log.warning("what an audit asks for cannot be done now (%s); later", type(error).__name__)
@@ -415,9 +371,9 @@ class Service:
             if self._position:
                 self._log.commit("engine", self._position)
             if self._is_first and not engine.is_passing:
-                self._store.set_filled(token=self._token)
+                self._store.set_filled(token=self._lease.token)
                 self._is_first = False
-            self._store.note(self._status(engine), token=self._token)
+            self._store.note(self._status(engine), token=self._lease.token)
         except _AWAY as error:
             log.warning("the log and the store cannot be told (%s); later", type(error).__name__)
 
