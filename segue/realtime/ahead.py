@@ -50,12 +50,14 @@ class Ahead:
         self._horizon = horizon_seconds * SECOND
         # Times that are looked at lie on a grid, for the same reason as `_Suspect.middle`.
         self._grid = max(1, 1 << max(0, (horizon_seconds // 5).bit_length() - 1)) * SECOND
-        self._fresh: dict[int, None] = {}
+        # To be looked at → until when it is known to stay as it is; 0: it was touched just now.
+        self._fresh: dict[int, int] = {}
         self._until: dict[int, int] = {}
         self._order: deque[tuple[int, int]] = deque()
         self._due: dict[int, int] = {}
         self._timers: list[tuple[int, int]] = []
         self._suspects: dict[int, _Suspect] = {}
+        self._foreseen: dict[int, Said] = {}  # of those on a timer: as it will be at the end of what was looked at
         self._asked: set[int] = set()  # components of the open question that nobody has touched since
 
     @property
@@ -68,15 +70,25 @@ class Ahead:
         """Components that are known to change."""
         return len(self._due)
 
-    def touch(self, component: int) -> None:
-        """It was evaluated just now: what was foreseen is void."""
+    def touch(self, component: int, now: Said | None = None) -> None:
+        """It was evaluated just now.
+
+        Args:
+            now: what it is, when nothing but time had to do with it: where that was foreseen, it holds as long as was
+                looked at. None: what was foreseen is void.
+        """
+        until = self._until.get(component) if now is not None and self._foreseen.get(component) == now else None
         self._forget(component)
-        self._fresh[component] = None
+        if until is None:
+            self._fresh[component] = 0
+        else:
+            self._until[component] = until
 
     def _forget(self, component: int) -> None:
         self._until.pop(component, None)
         self._due.pop(component, None)
         self._suspects.pop(component, None)
+        self._foreseen.pop(component, None)
         self._fresh.pop(component, None)
         self._asked.discard(component)
 
@@ -127,8 +139,7 @@ class Ahead:
         Args:
             now: the clock of what is known.
         """
-        # Many suspects first: finding their second is as urgent as looking at others for the first time.
-        chosen = [] if len(self._suspects) > limit else self._choose(now, limit)
+        chosen = [] if self._is_urgent(now, limit) else self._choose(now, limit)
         if chosen:
             end = -(-(now + self._horizon - self._grid) // self._grid) * self._grid
             found = Question(tuple(chosen), max(end, (now // SECOND + 1) * SECOND), now)
@@ -138,6 +149,15 @@ class Ahead:
             return None
         self._asked = set(found.components)
         return found
+
+    def _is_urgent(self, now: int, limit: int) -> bool:
+        """Whether to find the seconds of suspects before others are looked at for the first time.
+
+        All that wait for the same question cost one: the more suspects there are, the fewer questions each takes. So
+        those wait that stay as they are for a while yet.
+        """
+        count = len(self._suspects)
+        return count > limit and (count > 25 * limit or any(s.low <= now for s in self._suspects.values()))
 
     def answer(self, question: Question, then: Mapping[int, Said], current: Mapping[int, Said]) -> None:
         """What the SQL says: of those who were touched since the question, it is void.
@@ -158,13 +178,14 @@ class Ahead:
 
     def _note(self, component: int, question: Question, then: Said, current: Said) -> None:
         end = question.moment
-        self._fresh.pop(component, None)
+        low = max(question.asked_at, self._fresh.pop(component, 0))
         self._until[component] = end
         self._order.append((end, component))
         if then != current:
+            self._foreseen[component] = then
             self._set_timer(component, end)
-            if end // SECOND - question.asked_at // SECOND > 1:
-                self._suspects[component] = _Suspect(question.asked_at, end, current)
+            if end // SECOND - low // SECOND > 1:
+                self._suspects[component] = _Suspect(low, end, current)
 
     def _choose(self, now: int, limit: int) -> list[int]:
         # Those whose time is nearly over are as fresh ones, until somebody has looked.
@@ -174,8 +195,10 @@ class Ahead:
                 if until - now > self._slack():
                     break
                 # Whoever is on a timer is evaluated by then, and looked at afterwards.
-                if component not in self._due:
-                    self._fresh[component] = None
+                if component in self._due:
+                    del self._until[component]
+                else:
+                    self._fresh[component] = until
             self._order.popleft()
         return list(islice(self._fresh, limit))
 

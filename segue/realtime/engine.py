@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 #: A component with more rows is evaluated apart from the others, so that it holds up nobody.
 BIG = 5_000
 
+#: People that one look ahead is about. Fewer cost more each, more hold up what comes meanwhile.
+LOOK_PEOPLE = 500
+
 #: Rows that are evaluated together when everybody is.
 ROWS_PER_PIECE = 150_000
 
@@ -255,7 +258,8 @@ class Engine:
             return None
         news = self.people.resolve(nodes, as_of)
         roots = list(dict.fromkeys((*(self.people.root(n) for n in nodes), *timed, *late)))
-        update = self._evaluate(roots, as_of, cause="time", merges=news, all_people=False)
+        # Whoever has waited for an identity is another person than the one that was looked at.
+        update = self._evaluate(roots, as_of, cause="time", merges=news, all_people=False, is_foreseen=not nodes)
         if late:
             among = set(self._stays.people_in(late))
             self.caught_by_sweep += sum(t.person_id in among for t in update.transitions)
@@ -270,7 +274,7 @@ class Engine:
         del self._big[root]
         return self._evaluate([root], as_of, cause="event", big_too=True)
 
-    def look_ahead(self, as_of: datetime, *, limit: int = 200) -> bool:
+    def look_ahead(self, as_of: datetime, *, limit: int = LOOK_PEOPLE) -> bool:
         """One step of finding out who will change with nothing arriving. False: nothing to do at present."""
         look = self.begin_look(as_of, limit=limit)
         if look is not None:
@@ -436,6 +440,7 @@ class Engine:
         all_people: bool = True,
         big_too: bool = False,
         and_nobodies: bool = False,
+        is_foreseen: bool = False,
     ) -> Update:
         if not big_too:
             # Whoever waits apart is evaluated with what has come until then.
@@ -467,7 +472,8 @@ class Engine:
                         )
                     )
             self._stays.live_in(root, identifiers)
-            self._ahead.touch(root)
+            members = {person: after[person].segments for person in identifiers if after[person].segments}
+            self._ahead.touch(root, members if is_foreseen else None)
         if and_nobodies:
             self._stays.live_in(NOBODIES, ())
         return self._stays.update(before, after, states, merges, as_of=as_of, cause=cause)

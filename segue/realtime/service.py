@@ -17,7 +17,7 @@ from segue.clock import from_warehouse
 from segue.errors import DefinitionError, LogDownError, ValkeyError
 from segue.log import Log, Position
 from segue.models import Project, fingerprint_of, prepare
-from segue.realtime.engine import Engine, Look
+from segue.realtime.engine import LOOK_PEOPLE, Engine, Look
 from segue.realtime.figures import Figures
 from segue.realtime.intake import Batch, Intake
 from segue.realtime.landed import Watch
@@ -36,7 +36,6 @@ Refused = Callable[[Project], Mapping[str, str]]
 _PROJECT_SECONDS = 3.0
 _WAREHOUSE_SECONDS = 30.0
 _STATUS_SECONDS = 1.0
-_LOOK_PEOPLE = 200
 _LOOK_SECONDS = 0.005  # until it is asked whether a look is over
 #: Messages of a backlog that are taken before anybody is evaluated.
 _COLLECT_AT_MOST = 1_000_000
@@ -273,7 +272,7 @@ class Service:
                 engine.end_look(look, answer.result())
                 self.figures.looking.took(started, time.monotonic())
         elif not is_busy or self.figures.looking.may(time.monotonic()):
-            begun = engine.begin_look(self._now(engine), limit=_LOOK_PEOPLE)
+            begun = engine.begin_look(self._now(engine), limit=LOOK_PEOPLE)
             if begun is not None:
                 self._looking = begun, self._beside.submit(begun.run), time.monotonic()
 
