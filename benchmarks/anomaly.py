@@ -33,8 +33,8 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from benchmarks._anomaly_world import JUDGED, LAST, Case, world
 from benchmarks._report import report
-from segue.watch.forecast import quiet
 from segue.watch.judge import Memory, discoveries, judge
+from segue.watch.prophet import quiet
 
 TRAIN_SEED, TEST_SEEDS = 11, (31415, 27182, 16180)
 RATE = 0.5  # false alerts per 100 series-days

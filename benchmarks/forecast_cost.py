@@ -23,7 +23,7 @@ from segue.clock import end_of_day
 from segue.settings import Settings
 from segue.warehouse import Warehouse
 from segue.watch import detect
-from segue.watch.forecast import quiet
+from segue.watch.prophet import quiet
 
 JUDGE_DAYS = 28
 

@@ -9,21 +9,19 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
-from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from segue.clock import to_warehouse
 from segue.clusters import life
 from segue.clusters.features import Feature, choose
-from segue.clusters.kept import Cluster, Drift, Kept
-from segue.clusters.methods import Candidate, Found, hdbscan, kmeans, silhouette
+from segue.clusters.kept import Kept
+from segue.clusters.methods import Candidate, silhouette
+from segue.clusters.outcome import Outcome, outcome_of_hdbscan, outcome_of_kmeans
 from segue.clusters.plane import cells
-from segue.clusters.profiles import Profile, by_size, profiles
+from segue.clusters.profiles import Profile, profiles
 from segue.clusters.tables import (
     ensure_tables,
-    last_told,
     newest_model,
-    next_id,
     write_events,
     write_map,
     write_model,
@@ -39,12 +37,6 @@ FEWEST_PEOPLE = 20
 
 #: Events from which on a person's behaviour can be compared.
 MIN_EVENTS = 5
-
-#: A person moves only to a cluster whose centre is nearer than this share of the distance to their own.
-STAY = 0.9
-
-_NEIGHBOURS = 5
-_NEIGHBOUR_SAMPLE = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,24 +80,8 @@ class _People:
     ids: pa.Array
     raw: Floats
     features: tuple[Feature, ...]
-    before: dict[str, Ints]  # method → id of each person's last cluster; -1: none
+    before: dict[str, Ints]  # method → id of each person's last cluster; -1: none, -2: not there before
     left_out: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Outcome:
-    """What one method comes to."""
-
-    people: Vectors  # as measured
-    labels: Ints  # places in `clusters`
-    distances: Floats
-    clusters: tuple[Cluster, ...]
-    decision: str
-    found: Found | None  # a fit of today; None when people were only assigned
-    is_published: bool  # of that fit
-    agreement: float | None = None
-    drift: Drift | None = None
-    events: tuple[life.LifeEvent, ...] = ()
 
 
 def discover(
@@ -119,10 +95,10 @@ def discover(
     """Say who behaves alike, by K-Means and by HDBSCAN. To be called inside a transaction.
 
     Clusters live on: people are assigned to the centres that were last published, and stay where they are unless
-    another centre is clearly nearer (`STAY`). Clusters are found anew when there are none, when the compared columns
-    have changed, or when people have drifted (`segue.clusters.kept.Drift`); what is found then is published as
-    `segue.clusters.life.verdict` says, and each cluster that was born, split, merged or died is an event. How the
-    number of clusters is chosen: `segue.clusters.methods.kmeans`. How columns are scaled:
+    another centre is clearly nearer (`segue.clusters.outcome.STAY`). Clusters are found anew when there are none, when
+    the compared columns have changed, or when people have drifted (`segue.clusters.kept.Drift`); what is found then is
+    published as `segue.clusters.life.verdict` says, and each cluster that was born, split, merged or died is an event.
+    How the number of clusters is chosen: `segue.clusters.methods.kmeans`. How columns are scaled:
     `segue.clusters.vectors.vectors`. HDBSCAN has no centres: people keep their group, newcomers follow their
     neighbours, and groups are found anew when those of K-Means are.
 
@@ -144,13 +120,16 @@ def discover(
     who = _read(con, features, min_events)
     kept, why = _usable(newest_model(con, "kmeans"), who.features)
     people = vectors(who.raw, who.features, scaled_as=kept.dimensions if kept is not None else ())
-    note = _why_none(vectors(who.raw, who.features) if kept is not None else people, min_events)
-    outcomes: dict[str, _Outcome] = {}
+    fresh = vectors(who.raw, who.features) if kept is not None else people
+    note = _why_none(fresh, min_events)
+    outcomes: dict[str, Outcome] = {}
     if not note:
         # One thread: sums in the same order every time, so the same clusters to the last digit.
         with threadpool_limits(1):
-            outcomes["kmeans"] = _kmeans(con, who, people, kept, why, seed)
-            outcomes["hdbscan"] = _hdbscan(con, who, outcomes["kmeans"], seed)
+            outcomes["kmeans"] = outcome_of_kmeans(
+                con, people, fresh, who.before["kmeans"], kept=kept, why=why, seed=seed
+            )
+            outcomes["hdbscan"] = outcome_of_hdbscan(con, outcomes["kmeans"], who.before["hdbscan"], seed=seed)
     moment = to_warehouse(as_of)
     reports = []
     for name in ("kmeans", "hdbscan"):
@@ -228,107 +207,7 @@ def _usable(text: str | None, features: Sequence[Feature]) -> tuple[Kept | None,
     return kept, ""
 
 
-def _kmeans(con: Connection, who: _People, people: Vectors, kept: Kept | None, why: str, seed: int) -> _Outcome:
-    before = who.before["kmeans"]
-    drift = None
-    assigned = None
-    if kept is not None:
-        places = {c.cluster_id: n for n, c in enumerate(kept.clusters)}
-        labels, own, nearest = kept.assign(people.matrix, _placed(before, places), stay=STAY)
-        drift = kept.drift(people, nearest)
-        why = drift.reason
-        assigned = _Outcome(
-            people=people, labels=labels, distances=own, clusters=kept.clusters, found=None, is_published=False,
-            drift=drift, decision="assigned to the clusters that are there; the population has not drifted",
-        )  # fmt: skip
-        if not why:
-            return assigned
-        fresh = vectors(who.raw, who.features)
-        strange = nearest > kept.far
-        known, old = kept.clusters, labels
-    else:
-        fresh, strange = people, np.zeros(len(before), dtype=bool)
-        known = last_told(con, "kmeans")
-        old = _placed(before, {c.cluster_id: n for n, c in enumerate(known)})
-    found = kmeans(fresh.matrix, seed=seed)
-    found = _ranked(found)
-    is_stable = not found.criterion.startswith("no number")
-    return _succession(
-        fresh, found, known, old, strange=strange, unused=next_id(con, "kmeans"), why=why, assigned=assigned,
-        is_stable=is_stable, seed=seed, drift=drift,
-    )  # fmt: skip
-
-
-def _hdbscan(con: Connection, who: _People, first: _Outcome, seed: int) -> _Outcome:
-    known = last_told(con, "hdbscan")
-    before = who.before["hdbscan"]
-    old = _placed(before, {c.cluster_id: n for n, c in enumerate(known)})
-    people = first.people
-    assigned = None
-    if known:
-        assigned = _Outcome(
-            people=people, labels=_follow_neighbours(people.matrix, old, before == -2, seed),
-            distances=np.full(len(old), np.nan), clusters=known, found=None, is_published=False,
-            decision="people keep their groups, newcomers follow their neighbours",
-        )  # fmt: skip
-        if first.found is None:
-            return assigned
-    # Density is looked for in main components, where what columns have in common is one direction already.
-    found = hdbscan(people.matrix / np.array([d.weight for d in people.dimensions]), seed=seed)
-    found = replace(found, labels=by_size(found.labels))
-    if assigned is not None and not len(np.unique(found.labels[found.labels >= 0])):
-        return replace(assigned, decision=f"not published: {found.criterion}")
-    return _succession(
-        people, found, known, old, strange=np.zeros(len(old), dtype=bool), unused=next_id(con, "hdbscan"),
-        why="" if known else "there are no groups yet", assigned=assigned, is_stable=True, seed=seed, drift=None,
-    )  # fmt: skip
-
-
-def _succession(
-    people: Vectors,
-    found: Found,
-    known: tuple[Cluster, ...],
-    old: Ints,
-    *,
-    strange: np.ndarray,
-    unused: int,
-    why: str,
-    assigned: _Outcome | None,
-    is_stable: bool,
-    seed: int,
-    drift: Drift | None,
-) -> _Outcome:
-    """The new clusters under the ids of the old ones, or the old ones when the new are not to be published."""
-    succession = life.succeed(old, found.labels, known, is_strange=strange, next_id=unused)
-    if assigned is None:
-        is_published, decision = True, f"published: {why}"
-    else:
-        is_published, decision = life.verdict(
-            succession,
-            before=silhouette(people.matrix, old, seed),
-            after=found.silhouette,
-            is_stable=is_stable,
-        )
-        decision = f"{decision}; {why}" if why else decision
-    if not is_published:
-        assert assigned is not None
-        return replace(assigned, decision=decision, agreement=succession.agreement)
-    names = {c.cluster_id: c.cluster_name for c in known}
-    return _Outcome(
-        people=people,
-        labels=found.labels,
-        distances=found.distances,
-        clusters=tuple(Cluster(cluster_id=i, cluster_name=names.get(i, "")) for i in succession.ids),
-        decision=decision,
-        found=found,
-        is_published=True,
-        agreement=succession.agreement if known else None,
-        drift=drift,
-        events=succession.events,
-    )
-
-
-def _told(name: str, outcome: _Outcome, who: _People, seed: int) -> tuple[MethodReport, Floats]:
+def _told(name: str, outcome: Outcome, who: _People, seed: int) -> tuple[MethodReport, Floats]:
     """The report, with clusters in the order of their size and without those that nobody is in."""
     sizes = np.bincount(outcome.labels[outcome.labels >= 0], minlength=len(outcome.clusters))
     order = sorted((n for n in range(len(sizes)) if sizes[n]), key=lambda n: (-sizes[n], n))
@@ -384,34 +263,6 @@ def _why_none(people: Vectors, min_events: int) -> str:
     if not people.matrix.shape[1] or not np.ptp(people.matrix, axis=0).any():
         return f"all {count} people are the same in every feature"
     return ""
-
-
-def _ranked(found: Found) -> Found:
-    """The same with groups numbered by size, centres too."""
-    labels = by_size(found.labels)
-    assert found.centres is not None
-    first = [int(np.argmax(labels == n)) for n in range(int(labels.max()) + 1)]
-    return replace(found, labels=labels, centres=found.centres[found.labels[first]])
-
-
-def _placed(ids: Ints, places: dict[int, int]) -> Ints:
-    """Places of ids; -1 for those that have none."""
-    found = np.full(len(ids), -1, dtype=np.int64)
-    for number, place in places.items():
-        found[ids == number] = place
-    return found
-
-
-def _follow_neighbours(matrix: Floats, old: Ints, is_new: np.ndarray, seed: int) -> Ints:
-    """The groups of people, newcomers as most of their five nearest neighbours."""
-    known = np.flatnonzero(~is_new)
-    if not is_new.any() or len(known) < _NEIGHBOURS:
-        return old
-    if len(known) > _NEIGHBOUR_SAMPLE:
-        known = np.sort(np.random.default_rng(seed).choice(known, _NEIGHBOUR_SAMPLE, replace=False))
-    labels = old.copy()
-    labels[is_new] = KNeighborsClassifier(_NEIGHBOURS).fit(matrix[known], old[known]).predict(matrix[is_new])
-    return labels
 
 
 def _read(con: Connection, wanted: Sequence[Feature], min_events: int) -> _People:

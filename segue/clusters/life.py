@@ -42,7 +42,6 @@ class Succession:
     """How the groups of a new clustering follow the clusters of the last one."""
 
     ids: tuple[int, ...]  # id of each new group, in the order of its label
-    is_new: tuple[bool, ...]
     agreement: float  # adjusted Rand index between old and new, for people in both
     events: tuple[LifeEvent, ...]  # without names of new clusters, which are given later
 
@@ -103,7 +102,6 @@ def succeed(old: Ints, new: Ints, clusters: Sequence[Cluster], *, is_strange: np
     agreement = float(adjusted_rand_score(old[both], new[both])) if both.any() else 0.0
     return Succession(
         ids=tuple(ids),
-        is_new=tuple(g not in heir for g in range(groups)),
         agreement=agreement,
         events=tuple(events),
     )

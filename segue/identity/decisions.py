@@ -12,7 +12,8 @@ from segue.errors import BadInputError
 from segue.identifiers import Normaliser, Rules
 from segue.identity.graph import Resolution, resolve, short_hash
 from segue.identity.lookup import Person, lookup
-from segue.identity.stitch import StitchReport, component, stitch
+from segue.identity.scope import component
+from segue.identity.stitch import StitchReport, stitch
 from segue.identity.tables import ensure_tables
 from segue.warehouse import Connection, has_table
 

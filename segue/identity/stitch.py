@@ -1,7 +1,6 @@
 """Stitching: from the staged identifiers and links to the tables of the schema `identity`."""
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -12,117 +11,14 @@ import pyarrow.compute as pc
 from segue.clock import to_warehouse
 from segue.identifiers import Rules
 from segue.identity.graph import Resolution, resolve, short_hash
+from segue.identity.scope import IN_SCOPE, count_staged, take_all, take_news
 from segue.identity.tables import ensure_tables, replace_rows
 from segue.warehouse import Connection, has_table, scalar
 
-#: What this module makes of the same rows; raise it when that changes, so that everything is made anew.
+#: What this module and `scope` make of the same rows; raise it when that changes, so that everything is made anew.
 _FORM = "2"
 
 _LINK = "left_type, left_value, right_type, right_value, rule"
-
-_IDENTIFIER = "identifier_type, identifier_value"
-
-# `identifiers_now` holds the identifiers to resolve: whole components, with everything that is linked to them.
-_KNOWN = "first_received_at <= $1::timestamp and refused_reason is null and identifier_value is not null"
-
-_IDENTIFIERS = f"""
-create or replace temp table identifiers_now as
-select {_IDENTIFIER}, first_seen_at, last_seen_at from staging.stg_identifiers where {_KNOWN}
-"""
-
-# Of what was not heard of since the last run, the table says the same as staging, and costs no search.
-_IDENTIFIERS_IN_SCOPE = f"""
-create or replace temp table identifiers_now as
-select {_IDENTIFIER}, first_seen_at, last_seen_at from heard_now
-union all
-select {_IDENTIFIER}, first_seen_at, last_seen_at from identifiers_before anti join heard_now using ({_IDENTIFIER})
-"""
-
-# An alias may replace an anonymous id or a user_id, and the message does not say which: staging calls it an
-# anonymous id. Once there is a user_id of that value, it is meant as well.
-_LINKS = """
-create or replace temp table links_now as
-with staged as (
-    select left_type, left_value, right_type, right_value, rule, first_seen_at, link_count, first_message_id
-    from staging.stg_links
-    where first_received_at <= $1::timestamp {scope}
-),
-meant as (
-    select staged.* replace ('user_id' as left_type, greatest(staged.first_seen_at, known.first_seen_at)
-        as first_seen_at)
-    from staged
-    join identifiers_now known on known.identifier_type = 'user_id' and known.identifier_value = staged.left_value
-    where staged.rule = 'alias' and staged.left_type = 'anonymous_id'
-        and not (staged.right_type = 'user_id' and staged.right_value = staged.left_value)
-),
-decided as (
-    select *, row_number() over (
-        partition by left_type, left_value, right_type, right_value, rule order by decided_at desc, decision_id desc
-    ) = 1 as is_latest
-    from identity.decisions
-    where decided_at <= $1::timestamp
-),
-by_hand as (
-    select left_type, left_value, right_type, right_value, rule, decided_at as first_seen_at, 1::bigint as link_count,
-        decision_id as first_message_id
-    from decided
-    where is_latest and kind = 'merge'
-),
-every as (from staged union all by name from meant union all by name from by_hand)
-select every.*, decided.kind is not null as is_cut
-from every
-left join decided on decided.is_latest and decided.kind = 'split'
-    and decided.left_type = every.left_type and decided.left_value = every.left_value
-    and decided.right_type = every.right_type and decided.right_value = every.right_value
-    and decided.rule = every.rule
-semi join identifiers_now l on every.left_type = l.identifier_type and every.left_value = l.identifier_value
-semi join identifiers_now r on every.right_type = r.identifier_type and every.right_value = r.identifier_value
-"""
-
-_IN_SCOPE = f"and (left_type, left_value) in (select {_IDENTIFIER} from identifiers_now)"
-
-# What was heard of since the last run ($2 load, $3 received, $4 as_of).
-_HEARD = f"""
-create or replace temp table heard_now as
-select {_IDENTIFIER}, first_seen_at, last_seen_at
-from staging.stg_identifiers
-where {_KNOWN} and (last_load_id > $2 or last_received_at > $3::timestamp or first_received_at > $4::timestamp)
-"""
-
-# What may be judged otherwise: that, and the ends of links that were heard of, decided, or had to wait.
-_DIRTY = """
-create or replace temp table dirty_now as
-with linked as (
-    select left_type, left_value, right_type, right_value, rule from staging.stg_links
-    where first_received_at <= $1::timestamp and (
-        last_load_id > $2 or last_received_at > $3::timestamp or first_received_at > $4::timestamp
-        or (rule = 'device' and first_seen_at + $5::interval > $4::timestamp)
-    )
-    union all
-    -- An alias of a value that has become a user_id.
-    select left_type, left_value, right_type, right_value, rule from staging.stg_links
-    where first_received_at <= $1::timestamp and rule = 'alias'
-        and left_value in (select identifier_value from heard_now where identifier_type = 'user_id')
-    union all
-    select left_type, left_value, right_type, right_value, rule from identity.decisions
-    where decided_at > $4::timestamp and decided_at <= $1::timestamp
-),
-ends as (
-    select identifier_type, identifier_value from heard_now
-    union all select left_type, left_value from linked
-    union all select right_type, right_value from linked
-    union all select 'user_id', left_value from linked where rule = 'alias'
-)
-select distinct identifier_type, identifier_value from ends
-"""
-
-_BEFORE = f"""
-create or replace temp table identifiers_before as
-select rowid as known_row, * from identity.identifiers where component_id in (
-    select component_id from identity.identifiers semi join dirty_now using ({_IDENTIFIER})
-)
-"""
-
 
 _SIZES = "create or replace temp table {} as select person_id, count(*) as n from {} group by person_id"
 
@@ -177,59 +73,34 @@ def stitch(con: Connection, *, as_of: datetime, rules: Rules | None = None, is_f
     last = _last(con)
     report = None
     if not (is_full or last is None or last.as_of > moment or last.definition != definition):
-        mark = [moment, last.load_id, last.received_at, last.as_of]
-        con.execute(_HEARD, mark)
-        con.execute(_DIRTY, [*mark, rules.device_wait])
-        con.execute(_BEFORE)
         report = _stitch(con, as_of, rules, last)
-        if report.identifier_count != scalar(
-            con, f"select count(*) from staging.stg_identifiers where {_KNOWN}", [moment]
-        ):
+        if report.identifier_count != count_staged(con, moment=moment):
             report = None  # some have gone
     report = report or _stitch(con, as_of, rules, None)
     _remember(con, report, definition, last)
     return report
 
 
-def component(con: Connection, keys: Iterable[tuple[str, str]], *, as_of: datetime) -> tuple[pa.Table, pa.Table]:
-    """Identifiers and links of the components of some identifiers, as `resolve` takes them. Only temporary tables."""
-    con.execute("create or replace temp table dirty_now (identifier_type varchar, identifier_value varchar)")
-    con.executemany("insert into dirty_now values ($1, $2)", [list(key) for key in keys])
-    con.execute(_BEFORE)
-    moment = to_warehouse(as_of)
-    scope = "(select identifier_type, identifier_value from identifiers_before union from dirty_now)"
-    con.execute(f"{_IDENTIFIERS} and ({_IDENTIFIER}) in (select {_IDENTIFIER} from {scope})", [moment])
-    con.execute(_LINKS.format(scope=_IN_SCOPE), [moment])
-    names = ("identifiers_now", "links_now")
-    identifiers, links = (con.execute(f"from {name} order by all").to_arrow_table() for name in names)
-    return identifiers, links
-
-
 def _stitch(con: Connection, as_of: datetime, rules: Rules, last: _State | None) -> StitchReport:
-    """Judge what `identifiers_before` and `heard_now` hold; everything, without a last state."""
+    """Judge what is new since the last state; everything, without one."""
     moment = to_warehouse(as_of)
     is_rebuilt = last is None
-    if is_rebuilt:
-        con.execute(
-            "create or replace temp table identifiers_before as select rowid as known_row, * from identity.identifiers"
-        )
-        con.execute(_IDENTIFIERS, [moment])
+    if last is None:
+        identifiers, links = take_all(con, moment=moment)
     else:
-        con.execute(_IDENTIFIERS_IN_SCOPE)
-    con.execute(_LINKS.format(scope="" if is_rebuilt else _IN_SCOPE), [moment])
-    identifiers = con.execute(
-        f"""
-        select n.*, o.known_row, o.person_id as known_person_id, o.component_id as known_component_id, o.assigned_at,
-            o.first_seen_at = n.first_seen_at and o.last_seen_at = n.last_seen_at as is_as_seen
-        from identifiers_now n left join identifiers_before o using ({_IDENTIFIER})
-        """
-    ).to_arrow_table()
-    links = con.execute("from links_now").to_arrow_table()
+        identifiers, links = take_news(
+            con,
+            moment=moment,
+            last_moment=last.as_of,
+            last_load_id=last.load_id,
+            last_received_at=last.received_at,
+            device_wait=rules.device_wait,
+        )
     found = resolve(identifiers, links, rules=rules, as_of=as_of)
     con.execute(_SIZES.format("people_before", "identifiers_before"))
     written, removed = _write_identifiers(con, identifiers, found, moment, is_rebuilt=is_rebuilt)
     con.execute(_SIZES.format("people_found", "identifiers_found"))
-    scope = "true" if is_rebuilt else _IN_SCOPE.removeprefix("and ")
+    scope = "true" if is_rebuilt else IN_SCOPE
     con.register("merges_found", _merges(found, links, moment))
     merge_count, _ = replace_rows(con, "merges", "merges_found", key="merge_id", scope=scope, keeps="recorded_at")
     refused_count = _write_refused(con, _refused(found, links, moment), moment, scope)
@@ -261,9 +132,9 @@ def _write_identifiers(
     )
     con.register("resolved_now", resolved)
     con.execute(
-        f"""
+        """
         create or replace temp table identifiers_found as
-        select {_IDENTIFIER}, person_id, first_seen_at, last_seen_at,
+        select identifier_type, identifier_value, person_id, first_seen_at, last_seen_at,
             case when known_person_id = person_id then least(assigned_at, $1::timestamp) else $1::timestamp end
                 as assigned_at,
             component_id, known_row, known_person_id,

@@ -11,16 +11,14 @@ from statistics import median
 
 from segue.clock import to_warehouse
 from segue.events import Contract
-from segue.quality.findings import Finding, Weight, lasting
+from segue.quality.drift import drift
+from segue.quality.findings import Finding, Weight, joined
 from segue.quality.limits import Limits
+from segue.quality.look import Look
 from segue.warehouse import Connection, has_table
 
-#: Days that are judged, and days before them that say what is usual.
-_JUDGED, _BEFORE = 14, 28
+#: Weeks before a day without which nothing is usual of it.
 _LEAST_WEEKS = 2
-#: Properties of one event that are looked at, the most common first, and new ones that are named each. Names come with
-#: events: a sender that uses ids as names of properties brings a million of them.
-_MOST_PROPERTIES, _MOST_NEW = 200, 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,30 +48,6 @@ class QualityReport:
         return tuple(f for result in self.results for f in result.findings)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Look:
-    """What every check is handed."""
-
-    con: Connection
-    as_of: datetime
-    limits: Limits
-    contracts: Sequence[Contract]
-
-    @property
-    def last(self) -> date:
-        """The last day that is over."""
-        return (self.as_of - timedelta(days=1)).date() if self.as_of.time() < datetime.max.time() else self.as_of.date()
-
-    @property
-    def first(self) -> date:
-        return self.last - timedelta(days=_JUDGED - 1)
-
-    @property
-    def since(self) -> datetime:
-        """The first instant that is looked at, naive UTC."""
-        return to_warehouse(self.as_of) - timedelta(days=_JUDGED + _BEFORE + 1)
-
-
 def examine(con: Connection, *, as_of: datetime, limits: Limits, contracts: Sequence[Contract] = ()) -> QualityReport:
     """Run every check. Reads only.
 
@@ -81,7 +55,7 @@ def examine(con: Connection, *, as_of: datetime, limits: Limits, contracts: Sequ
         as_of: aware UTC; what was received later is not known.
         contracts: what events promise; a property that is in none, and was not there before, is news.
     """
-    look = _Look(con=con, as_of=as_of, limits=limits, contracts=contracts)
+    look = Look(con=con, as_of=as_of, limits=limits, contracts=contracts)
     ready = has_table(con, "raw", "events", "loads")
     return QualityReport(
         as_of=as_of,
@@ -94,7 +68,7 @@ def examine(con: Connection, *, as_of: datetime, limits: Limits, contracts: Sequ
     )
 
 
-def _volume(look: _Look) -> list[Finding]:
+def _volume(look: Look) -> list[Finding]:
     """No event and no source has vanished, or sends far less or more than is usual."""
     rows = look.con.execute(
         """
@@ -118,7 +92,7 @@ def _volume(look: _Look) -> list[Finding]:
     found = []
     for about, counts in sorted(table.items()):
         began = min(counts)
-        for day in (look.first + timedelta(days=n) for n in range(_JUDGED)):
+        for day in look.days:
             before = [counts.get(d, 0) for w in range(1, 5) if (d := day - timedelta(weeks=w)) >= began]
             usual = median(before) if len(before) >= _LEAST_WEEKS else 0.0
             if usual < look.limits.least_messages:
@@ -132,7 +106,7 @@ def _volume(look: _Look) -> list[Finding]:
                 found.append(_day("warning", about, day, f"sent {now:,} messages", usual, distorts=is_outage))
             elif now > look.limits.volume_rise * usual:
                 found.append(_day("warning", about, day, f"sent {now:,} messages", usual))
-    return _joined(found)
+    return joined(found)
 
 
 def _day(
@@ -152,23 +126,7 @@ def _day(
     )
 
 
-def _joined(found: Sequence[Finding]) -> list[Finding]:
-    """Days in a row with the same fault are one finding."""
-    joined: list[Finding] = []
-    for one in found:
-        last = joined[-1] if joined else None
-        if (
-            last is not None
-            and (last.subject, last.weight) == (one.subject, one.weight)
-            and (one.first_date - last.last_date).days <= 1
-        ):
-            joined[-1] = lasting(last, one.last_date)
-        else:
-            joined.append(one)
-    return joined
-
-
-def _freshness(look: _Look) -> list[Finding]:
+def _freshness(look: Look) -> list[Finding]:
     """Every source that sends daily has sent lately."""
     rows = look.con.execute(
         """
@@ -196,143 +154,19 @@ def _freshness(look: _Look) -> list[Finding]:
     return found
 
 
-def _drift(look: _Look) -> list[Finding]:
-    """No property is new, has vanished, or has changed its type."""
-    rows = look.con.execute(
-        """
-        with messages as (
-            select coalesce(event, type) as name, received_at::date as day, properties
-            from raw.events
-            where received_at > $1 and received_at <= $2 and type in ('track', 'page', 'screen')
-        ),
-        totals as (
-            select * from (select name, day, count(*) as total from messages group by all)
-            qualify sum(case when day < $3 then total else 0 end) over (partition by name) >= $4
-        ),
-        keys as (
-            select name, day, unnest(json_keys(properties)) as property, properties
-            from messages where json_type(properties) = 'OBJECT' and name in (select name from totals)
-        ),
-        typed as (
-            select
-                name, day, property,
-                case json_type(properties -> ('$."' || replace(property, '"', '') || '"'))
-                    when 'UBIGINT' then 'number' when 'BIGINT' then 'number' when 'DOUBLE' then 'number'
-                    when 'HUGEINT' then 'number' when 'VARCHAR' then 'text' when 'BOOLEAN' then 'boolean'
-                    when 'NULL' then 'nothing' else 'structure'
-                end as kind
-            from keys
-        ),
-        counted as (select name, day, property, kind, count(*) as n from typed group by all),
-        placed as (
-            select *, row_number() over (partition by name order by n desc, property) as place
-            from (select name, property, sum(n) as n from counted group by all)
-        )
-        select counted.name, counted.day, counted.property, counted.kind, counted.n, totals.total
-        from counted
-        inner join totals on counted.name = totals.name and counted.day = totals.day
-        inner join placed on counted.name = placed.name and counted.property = placed.property
-        where placed.place <= $5
-        union all
-        select name, day, '', '', 0, total from totals
-        union all
-        select name, $6, '', 'beyond', max(place), 0 from placed group by name having max(place) > $5
-        """,
-        [
-            look.since,
-            to_warehouse(look.as_of),
-            look.first,
-            look.limits.least_messages,
-            _MOST_PROPERTIES,
-            look.last,
-        ],
-    ).fetchall()
-    return _drift_of(look, rows)
-
-
-def _drift_of(look: _Look, rows: Sequence[tuple[str, date, str, str, int, int]]) -> list[Finding]:
-    totals: dict[str, dict[date, int]] = {}
-    kinds: dict[tuple[str, str], dict[str, dict[date, int]]] = {}
-    found: list[Finding] = []
-    news: dict[str, int] = {}
-    for name, day, prop, kind, count, total in rows:
-        if kind == "beyond":
-            text = f"{name} has {count:,} properties; the {_MOST_PROPERTIES} most common are looked at. Are ids names?"
-            found.append(_drifted("warning", f"properties of {name}", name, day, day, text))
-            continue
-        totals.setdefault(name, {})[day] = total
-        if prop:
-            kinds.setdefault((name, prop), {}).setdefault(kind, {})[day] = count
-    promised = {(c.name, p.name) for c in look.contracts for p in c.properties}
-    recent = [look.first + timedelta(days=n) for n in range(_JUDGED)]
-    for (name, prop), by_kind in sorted(kinds.items()):
-        before = {d: n for d, n in totals[name].items() if d < look.first}
-        base = sum(before.values())
-        if base < look.limits.least_messages:
-            continue
-        present = {d: sum(c.get(d, 0) for k, c in by_kind.items() if k != "nothing") for d in totals[name]}
-        share_before = sum(present[d] for d in before) / base
-        kind_counts = {k: sum(n for d, n in c.items() if d in before) for k, c in by_kind.items() if k != "nothing"}
-        usual_kind = max(kind_counts, key=lambda k: kind_counts[k]) if any(kind_counts.values()) else None
-        subject = f"{prop} of {name}"
-        if share_before == 0 and (name, prop) not in promised:
-            news[name] = news.get(name, 0) + 1
-            if news[name] > _MOST_NEW:
-                continue
-            first = min(d for d in present if present[d])
-            found.append(_drifted("note", subject, name, first, look.last, f"{subject} is new: no contract knows it."))
-        for day in recent:
-            total = totals[name].get(day, 0)
-            if total < max(look.limits.least_messages / 3, 5):
-                continue
-            missing = (1 - present[day] / total) - (1 - share_before)
-            if missing > look.limits.missing_rise:
-                gone = present[day] == 0
-                what = "has vanished" if gone else f"is missing in {100 * (1 - present[day] / total):.0f} % of messages"
-                text = f"{subject} {what} on {day}; before, {100 * (1 - share_before):.0f} % lacked it."
-                found.append(_drifted("error" if gone else "warning", subject, name, day, day, text, distorts=True))
-            other = sum(c.get(day, 0) for k, c in by_kind.items() if k not in ("nothing", usual_kind))
-            if usual_kind is not None and present[day] and other / present[day] > look.limits.type_share:
-                kind = max(
-                    (k for k in by_kind if k not in ("nothing", usual_kind)), key=lambda k: by_kind[k].get(day, 0)
-                )
-                text = f"{subject} came as {kind} on {day}; before, it was {usual_kind}."
-                found.append(_drifted("error", subject, name, day, day, text, distorts=True))
-    for name, count in news.items():
-        if count > _MOST_NEW:
-            text = f"{count - _MOST_NEW} more properties of {name} are new."
-            found.append(_drifted("note", f"more properties of {name}", name, look.last, look.last, text))
-    return _joined(found)
-
-
-def _drifted(
-    weight: Weight, subject: str, event: str, first: date, last: date, sentence: str, *, distorts: bool = False
-) -> Finding:
-    return Finding(
-        check="drift",
-        weight=weight,
-        subject=subject,
-        first_date=first,
-        last_date=last,
-        sentence=sentence,
-        distorts=distorts,
-        event=event,
-    )
-
-
-def _duplicates(look: _Look) -> list[Finding]:
+def _duplicates(look: Look) -> list[Finding]:
     """Few messages arrive twice."""
     return _share_of_loads(look, "duplicates", "duplicate_count", look.limits.duplicate_share, "were duplicates")
 
 
-def _quarantine(look: _Look) -> list[Finding]:
+def _quarantine(look: Look) -> list[Finding]:
     """Few messages break their contract."""
     return _share_of_loads(
         look, "quarantine", "quarantined_count", look.limits.quarantine_share, "went into quarantine"
     )
 
 
-def _share_of_loads(look: _Look, check: str, column: str, limit: float, what: str) -> list[Finding]:
+def _share_of_loads(look: Look, check: str, column: str, limit: float, what: str) -> list[Finding]:
     rows = look.con.execute(
         f"""
         select coalesce(source, '?'), loaded_at::date, sum({column}), sum(read_count) from raw.loads
@@ -340,7 +174,7 @@ def _share_of_loads(look: _Look, check: str, column: str, limit: float, what: st
         """,
         [look.first, to_warehouse(look.as_of), look.limits.least_messages],
     ).fetchall()
-    return _joined(
+    return joined(
         [
             Finding(
                 check=check,
@@ -357,7 +191,7 @@ def _share_of_loads(look: _Look, check: str, column: str, limit: float, what: st
     )
 
 
-def _clock_skew(look: _Look) -> list[Finding]:
+def _clock_skew(look: Look) -> list[Finding]:
     """The clocks of senders are about right."""
     rows = look.con.execute(
         """
@@ -387,10 +221,10 @@ def _clock_skew(look: _Look) -> list[Finding]:
                     source=source,
                 )
             )
-    return _joined(found)
+    return joined(found)
 
 
-def _cardinality(look: _Look) -> list[Finding]:
+def _cardinality(look: Look) -> list[Finding]:
     """Nobody has more identifiers than a person can have."""
     if not has_table(look.con, "identity", "identifiers"):
         return []
@@ -414,7 +248,7 @@ def _cardinality(look: _Look) -> list[Finding]:
     ]
 
 
-def _references(look: _Look) -> list[Finding]:
+def _references(look: Look) -> list[Finding]:
     """Everybody who has sessions or is in a segment is somebody."""
     found = []
     for schema, table in (("marts", "sessions"), ("segments", "memberships")):
@@ -443,10 +277,10 @@ def _references(look: _Look) -> list[Finding]:
 
 
 #: By name; the first line of each docstring says what has to hold.
-CHECKS: Mapping[str, Callable[[_Look], list[Finding]]] = {
+CHECKS: Mapping[str, Callable[[Look], list[Finding]]] = {
     "volume": _volume,
     "freshness": _freshness,
-    "drift": _drift,
+    "drift": drift,
     "duplicates": _duplicates,
     "quarantine": _quarantine,
     "clock_skew": _clock_skew,

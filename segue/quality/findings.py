@@ -57,6 +57,26 @@ def lasting(finding: Finding, until: date) -> Finding:
     return replace(finding, last_date=until, sentence=f"{said} (until {until.isoformat()}).")
 
 
+def joined(found: Sequence[Finding]) -> list[Finding]:
+    """Days in a row with the same fault are one finding.
+
+    Args:
+        found: those of one subject beside each other, by day.
+    """
+    together: list[Finding] = []
+    for one in found:
+        last = together[-1] if together else None
+        if (
+            last is not None
+            and (last.subject, last.weight) == (one.subject, one.weight)
+            and (one.first_date - last.last_date).days <= 1
+        ):
+            together[-1] = lasting(last, one.last_date)
+        else:
+            together.append(one)
+    return together
+
+
 def cleaned(finding: Finding) -> Finding:
     """As it is stored: names of events and properties come from outside."""
     return replace(

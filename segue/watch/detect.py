@@ -12,10 +12,10 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from segue.warehouse import Connection
 from segue.watch.calendar import Known, events_of
 from segue.watch.dismiss import stricter_where_dismissed
-from segue.watch.forecast import quiet
 from segue.watch.hourly import judge_hours
 from segue.watch.incidents import group_anomalies
 from segue.watch.judge import UNLIKELY_P, Day, Judgement, Memory, discoveries, judge
+from segue.watch.prophet import quiet
 from segue.watch.record import read_memories, reconcile, write_anomalies, write_forecasts, write_series
 from segue.watch.series import Series, last_complete_day, read_series
 from segue.watch.tables import SEVERITIES, Anomaly, Grain, Severity, anomalies, anomaly_id, ensure_tables

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segue.watch import amount, clean, describe, name_of
-from segue.watch.forecast import quiet
 from segue.watch.judge import Judgement, Memory, discoveries, judge, score_of
+from segue.watch.prophet import quiet
 from segue.watch.series import Point, make_series
 from segue.watch.weekly import judge_weeks
 from segue.watch.words import percent, period, points
