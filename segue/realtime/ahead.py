@@ -49,7 +49,7 @@ class Ahead:
     def __init__(self, horizon_seconds: int) -> None:
         self._horizon = horizon_seconds * SECOND
         # Times that are looked at lie on a grid, for the same reason as `_Suspect.middle`.
-        self._grid = max(1, 1 << max(0, (horizon_seconds // 5).bit_length() - 1)) * SECOND
+        self._grid = max(1, 1 << max(0, (horizon_seconds // 20).bit_length() - 1)) * SECOND
         # To be looked at → until when it is known to stay as it is; 0: it was touched just now.
         self._fresh: dict[int, int] = {}
         self._until: dict[int, int] = {}

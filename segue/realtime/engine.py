@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 #: A component with more rows is evaluated apart from the others, so that it holds up nobody.
 BIG = 5_000
 
-#: People that one look ahead is about. Fewer cost more each, more hold up what comes meanwhile.
-LOOK_PEOPLE = 500
+#: People that one look ahead is about: fewer cost more each.
+LOOK_PEOPLE = 1_000
 
 #: Rows that are evaluated together when everybody is.
 ROWS_PER_PIECE = 150_000

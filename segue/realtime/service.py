@@ -272,7 +272,8 @@ class Service:
                 engine.end_look(look, answer.result())
                 self.figures.looking.took(started, time.monotonic())
         elif not is_busy or self.figures.looking.may(time.monotonic()):
-            begun = engine.begin_look(self._now(engine), limit=LOOK_PEOPLE)
+            # More people take longer, and what comes meanwhile shares the processor with them.
+            begun = engine.begin_look(self._now(engine), limit=LOOK_PEOPLE // 5 if is_busy else LOOK_PEOPLE)
             if begun is not None:
                 self._looking = begun, self._beside.submit(begun.run), time.monotonic()
 
