@@ -57,7 +57,7 @@ def test_what_is_well_or_was_never_started_is_no_trouble() -> None:
     assert troubles(away, is_wanted=True, as_of=NOON) == []
 
 
-def test_an_incident_is_told_once_and_its_end_once_also_after_a_restart() -> None:
+def test_a_trouble_is_told_once_and_its_end_once_also_after_a_restart() -> None:
     behind = Trouble(key="engine_lag", title="The engine is behind", detail="d", size=70)
     told = []
     known = {}
