@@ -78,8 +78,8 @@ class LastingTrouble:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class News:
-    """What is to be told after a look. The subject is the same for the same news, whoever asks and however often."""
+class Announcement:
+    """What is to be told after a look. The subject is the same for the same thing, whoever asks and however often."""
 
     subject_id: str
     title: str
@@ -223,13 +223,13 @@ def _of_receivers(receivers: Sequence[Receiver], as_of: datetime) -> list[Troubl
 
 def follow(
     known: Mapping[str, LastingTrouble], found: Sequence[Trouble], *, as_of: datetime
-) -> tuple[dict[str, LastingTrouble], list[News]]:
+) -> tuple[dict[str, LastingTrouble], list[Announcement]]:
     """The troubles that last after a look, and what is to be told: once when one begins, once when it is over.
 
     What may pass in a moment, such as an engine that starts again, is told when it is seen a second time.
     """
     now: dict[str, LastingTrouble] = {}
-    news: list[News] = []
+    news: list[Announcement] = []
     for trouble in found:
         before = known.get(trouble.key)
         since = before.since if before else as_of.isoformat()
@@ -239,13 +239,13 @@ def follow(
         if is_new or (told is not None and told > 0 and trouble.size >= _GROWTH * told):
             told = trouble.size
             subject = f"realtime:{trouble.key}:{since}:{told:.0f}"
-            news.append(News(subject_id=subject, title=trouble.title, detail=trouble.detail, is_over=False))
+            news.append(Announcement(subject_id=subject, title=trouble.title, detail=trouble.detail, is_over=False))
         now[trouble.key] = LastingTrouble(since=since, looks=looks, title=trouble.title, told_size=told)
     for key, lasting in known.items():
         if key not in now and lasting.told_size is not None:
             subject = f"realtime:{key}:{lasting.since}:over"
             detail = f"It began at {lasting.since[:16].replace('T', ' ')} UTC."
-            news.append(News(subject_id=subject, title=f"Over: {lasting.title}", detail=detail, is_over=True))
+            news.append(Announcement(subject_id=subject, title=f"Over: {lasting.title}", detail=detail, is_over=True))
     return now, news
 
 
