@@ -21,7 +21,7 @@ from segue.errors import SegueError
 from segue.serving.post import Attempt, Poster, Verdict
 from segue.serving.subscriptions import Subscription
 from segue.serving.tail import Tail
-from segue.serving.webhooks import Change, Delivery, Message
+from segue.serving.webhooks import Delivery, EndpointChange, Message
 from segue.store import Told
 
 _log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Courier:
         self._save, self._clock = save, clock
         self._read = self._committed = self._kept_position = committed
         self._delivery = delivery
-        self._change = Change(name=subscription.name)
+        self._change = EndpointChange(name=subscription.name)
         self._queues: dict[str, deque[Message]] = {}  # person → what waits or is under way, oldest first
         self._ready: deque[str] = deque()  # people whose first message may go now
         self._refused: dict[str, datetime] = {}  # person → when to try again
@@ -101,9 +101,9 @@ class Courier:
         self.subscription = subscription
         self.wake()
 
-    def change(self) -> Change:
+    def change(self) -> EndpointChange:
         """What has to be kept; from now on it is the caller's."""
-        change, self._change = self._change, Change(name=self.subscription.name)
+        change, self._change = self._change, EndpointChange(name=self.subscription.name)
         if change.delivery is not None:
             change.delivery = replace(change.delivery)
         if self._committed != self._kept_position:

@@ -9,7 +9,7 @@ import pytest
 from segue.log import Lag, LogStatus
 from segue.serving import Endpoint, Webhooks, add_endpoint, remove_endpoint
 from segue.serving.vitals import Receiver, Trouble, Vitals, facts, follow, from_json, look, to_json, troubles
-from segue.serving.webhooks import Change
+from segue.serving.webhooks import EndpointChange
 from tests.serving.conftest import Served, entered
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -92,7 +92,7 @@ def test_a_look_finds_what_there_is(api: Served) -> None:
     try:
         kept.begin(name)
         api.apply(transitions=(entered(1),))
-        kept.save([Change(name=name, dead=[(entered(2), "the receiver answered 400")])])
+        kept.save([EndpointChange(name=name, dead=[(entered(2), "the receiver answered 400")])])
         said = {"as_of": NOON.isoformat(), "timers": 4, "left_out": {"ranked": "looks at everyone"}}
         api.store.note(said, token=api.fence)
         seen = look(api.settings)
