@@ -52,7 +52,7 @@ MergedAmong = Callable[[Sequence[str]], Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class MembershipDifference:
     """A membership that only one of the two has."""
 
     person_id: str
@@ -74,11 +74,11 @@ class AuditReport:
     in_warehouse: int = 0  # messages of raw.events that count
     not_landed: int = 0  # messages that the store has, and the warehouse does not have yet
     not_read: int = 0  # messages that came after the store's position
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[MembershipDifference, ...] = ()
     repaired: int = 0  # faults that are gone after the engine looked again
 
     @property
-    def faults(self) -> tuple[Difference, ...]:
+    def faults(self) -> tuple[MembershipDifference, ...]:
         """Differences that should not be."""
         return tuple(d for d in self.differences if d.cause not in EXPECTED)
 
@@ -136,7 +136,7 @@ def audit(settings: Settings, project: Project, judge: Judge) -> AuditReport:
             found |= dict.fromkeys(behind, "not_landed")
     pairs = _pairs(served)
     differences = [
-        Difference(person_id=person, segment=segment, is_served=(person, segment) in pairs, cause=cause)
+        MembershipDifference(person_id=person, segment=segment, is_served=(person, segment) in pairs, cause=cause)
         for (person, segment), cause in sorted(found.items())
     ]
     return replace(report, differences=tuple(differences))
