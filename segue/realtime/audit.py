@@ -20,7 +20,7 @@ from segue.models.check import empty_lake
 from segue.models.person_local import is_population
 from segue.models.project import quote
 from segue.realtime.known import Known, events_of, known_messages
-from segue.realtime.start import Judge, digest
+from segue.realtime.start import LineJudge, digest
 from segue.segments import Segment, definitions, ensure_tables, record
 from segue.settings import Settings
 from segue.store import EVERYBODY, Snapshot, open_store, take_snapshot
@@ -88,7 +88,7 @@ class AuditReport:
         return len(self.faults) - self.repaired
 
 
-def audit(settings: Settings, project: Project, judge: Judge) -> AuditReport:
+def audit(settings: Settings, project: Project, judge: LineJudge) -> AuditReport:
     """Compare once; changes nothing.
 
     Args:
@@ -142,7 +142,9 @@ def audit(settings: Settings, project: Project, judge: Judge) -> AuditReport:
     return replace(report, differences=tuple(differences))
 
 
-def audit_and_repair(settings: Settings, project: Project, judge: Judge, *, wait_seconds: float = 60.0) -> AuditReport:
+def audit_and_repair(
+    settings: Settings, project: Project, judge: LineJudge, *, wait_seconds: float = 60.0
+) -> AuditReport:
     """Compare, have the engine look again at whom it is wrong about, and compare again.
 
     What is still wrong then has the engine load everything anew. The engine tells what it corrects as transitions of
