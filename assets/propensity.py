@@ -63,39 +63,39 @@ def training(
     as_of = clock.as_of(context)
     store = warehouse.core()
     trouble = ""
-    outcomes: tuple[core.Outcome, ...] = ()
+    reports: tuple[core.PropensityReport, ...] = ()
     try:
-        outcomes = core.refresh(store, PROJECT, core.propensities(PROJECT), as_of=as_of)
+        reports = core.refresh(store, PROJECT, core.propensities(PROJECT), as_of=as_of)
     except SegueError as error:
         trouble = str(error)
         context.log.warning(trouble)
-    if not outcomes:
+    if not reports:
         with warehouse.write("propensity tables", as_of=as_of) as con:
             core.ensure_tables(con)
     with warehouse.read(as_of=as_of) as con:
         counts = {t: _count(con, t) for t in ("published", "versions")}
         cards: dict[str, Any] = {}
-        for outcome in outcomes:
-            if outcome.trained is None or outcome.trained.scorer is None:
+        for report in reports:
+            if report.trained is None or report.trained.scorer is None:
                 continue
-            name = outcome.propensity.name
+            name = report.propensity.name
             version = core.versions(con, name)[0]
-            path = core.model_path(store, name, outcome.trained.scorer.version).with_suffix(".html")
-            path.write_text(card(con, outcome.propensity, version))
+            path = core.model_path(store, name, report.trained.scorer.version).with_suffix(".html")
+            path.write_text(card(con, report.propensity, version))
             cards[f"model card, {name}"] = present.link(path)
             if version.metrics:
                 cards[f"quality, {name}"] = present.picture(
                     plot_quality(version.metrics, title=f"{name}, as of {as_of:%Y-%m-%d}"), title=f"quality of {name}"
                 )
-    without = [f"{o.propensity.name}: {o.reason}" for o in outcomes if o.version is None]
-    drifted = [f"{o.propensity.name}: {', '.join(o.drifted)}" for o in outcomes if o.drifted]
+    without = [f"{r.propensity.name}: {r.reason}" for r in reports if r.version is None]
+    drifted = [f"{r.propensity.name}: {', '.join(r.drifted)}" for r in reports if r.drifted]
     yield dg.MaterializeResult(
         asset_key=PUBLISHED,
         metadata={
             "dagster/row_count": counts["published"],
             "propensities": present.table(
                 ["propensity", "what came of it", "version in force", "why"],
-                [(o.propensity.name, o.status, o.version, o.reason) for o in outcomes],
+                [(r.propensity.name, r.status, r.version, r.reason) for r in reports],
             ),
             **({"trouble": trouble} if trouble else {}),
             **cards,

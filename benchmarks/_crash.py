@@ -20,7 +20,7 @@ import redis
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from orchestration.services import free_port
-from orchestration.supervisor import State, read_state
+from orchestration.supervisor import ServiceState, read_state
 from segue.settings import PROJECT_ROOT, Settings, child_environment
 from segue.store import keys
 from segue.valkey import connect
@@ -94,7 +94,7 @@ class Processes:
                 start_new_session=True,
             )
 
-    def state(self) -> dict[str, State]:
+    def state(self) -> dict[str, ServiceState]:
         """As the supervisor sees them; empty while there is none."""
         return dict(read_state(self.settings))
 
@@ -116,7 +116,7 @@ class Processes:
             self._boss.wait()
             self.start()  # at once: it has to wait for the guard to end the others
             return True
-        pid = self._server() if name == "valkey" else self.state().get(name, State()).pid
+        pid = self._server() if name == "valkey" else self.state().get(name, ServiceState()).pid
         try:
             if pid:
                 os.kill(pid, signal.SIGKILL)
@@ -335,7 +335,7 @@ def usurp(processes: Processes) -> int:
     client = connect(processes.settings)
 
     def is_at_work() -> bool:
-        pid = processes.state().get("engine", State()).pid
+        pid = processes.state().get("engine", ServiceState()).pid
         try:
             holder: Any = client.get(keys.LEASE)
         except redis.RedisError:

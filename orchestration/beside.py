@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from orchestration.processes import running
-from orchestration.supervisor import State, is_owned, read_state
+from orchestration.supervisor import ServiceState, is_owned, read_state
 from segue.cli.screen import Screen
 from segue.clock import system_time
 from segue.errors import SegueError
@@ -31,7 +31,7 @@ class Realtime:
     """What runs."""
 
     program: "subprocess.Popen[bytes] | None"  # None: it ran before we came
-    services: Mapping[str, State] = field(default_factory=dict)
+    services: Mapping[str, ServiceState] = field(default_factory=dict)
     # The write key and the read token that were made at this start.
     key: str | None = None
     token: str | None = None
@@ -69,7 +69,7 @@ def realtime(settings: Settings, *, renew_keys: bool = False) -> Iterator[Realti
 
 def _answers(settings: Settings) -> bool:
     found = read_state(settings)
-    return all(found.get(name, State()).is_up for name in ("collector", "api"))
+    return all(found.get(name, ServiceState()).is_up for name in ("collector", "api"))
 
 
 def _found(settings: Settings, program: "subprocess.Popen[bytes] | None", renew_keys: bool) -> Realtime:

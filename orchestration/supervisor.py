@@ -41,7 +41,7 @@ class Service:
 
 
 @dataclass(slots=True, kw_only=True)
-class State:
+class ServiceState:
     """What is known of a service at present; written to the state file."""
 
     pid: int = 0
@@ -55,7 +55,7 @@ class State:
 class _Child:
     service: Service
     program: Any = None
-    state: State = field(default_factory=State)
+    state: ServiceState = field(default_factory=ServiceState)
     fails: int = 0
     started: float = 0.0
     again_at: float = 0.0
@@ -121,7 +121,7 @@ def is_owned(settings: Settings) -> bool:
         return False
 
 
-def read_state(settings: Settings) -> Mapping[str, State]:
+def read_state(settings: Settings) -> Mapping[str, ServiceState]:
     """The services as they stand; empty when nothing runs."""
     if not is_owned(settings):
         return {}
@@ -129,7 +129,7 @@ def read_state(settings: Settings) -> Mapping[str, State]:
         found = json.loads((_folder(settings) / "state.json").read_text())
     except (OSError, ValueError):
         return {}
-    return {name: State(**state) for name, state in found.items()}
+    return {name: ServiceState(**state) for name, state in found.items()}
 
 
 class Supervisor:
@@ -153,7 +153,7 @@ class Supervisor:
         pauses: Sequence[float] = PAUSES,
     ) -> None:
         self._settings, self._guard, self._told, self._pauses = settings, guard, told, pauses
-        self._children = [_Child(service=s, state=State(url=s.url)) for s in chosen]
+        self._children = [_Child(service=s, state=ServiceState(url=s.url)) for s in chosen]
         self._written = ""
 
     def run(self, until: Callable[[], bool] = lambda: False) -> None:

@@ -27,7 +27,7 @@ _ASSETS = {"log": LOG, "memberships": SERVED, "webhooks": WEBHOOKS}
     "and broken definitions, and when they are over.",
 )
 def realtime(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.SensorResult | dg.SkipReason:
-    """The cursor has the incidents that last; news that were told are in the ledger of alerts as well."""
+    """The cursor has the troubles that last; news that were told are in the ledger of alerts as well."""
     # Here, because it brings the whole of the HTTP service with it, which no run needs.
     from segue.serving import vitals
 
@@ -38,7 +38,7 @@ def realtime(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.Se
     if not is_wanted and not known and not is_running(settings):
         return dg.SkipReason("real time does not run here: `segue up` or `segue realtime` starts it")
     seen = vitals.look(settings)
-    incidents, news = vitals.follow(known, vitals.troubles(seen, is_wanted=is_wanted, as_of=now), as_of=now)
+    lasting, news = vitals.follow(known, vitals.troubles(seen, is_wanted=is_wanted, as_of=now), as_of=now)
     for one in news:
         alerts.announce_failure(
             warehouse.core(),
@@ -55,9 +55,8 @@ def realtime(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.Se
     if seen.log is not None and (news or noted is None or now - datetime.fromisoformat(noted) >= _NOTED_EVERY):
         noted = now.isoformat()
         events = [dg.AssetObservation(_ASSETS[name], metadata=facts) for name, facts in vitals.facts(seen).items()]
-    lasting = ", ".join(incident.title for incident in incidents.values())
     return dg.SensorResult(
-        skip_reason=lasting or "all is well",
+        skip_reason=", ".join(trouble.title for trouble in lasting.values()) or "all is well",
         asset_events=events,
-        cursor=json.dumps({"incidents": vitals.to_json(incidents), "noted": noted}),
+        cursor=json.dumps({"incidents": vitals.to_json(lasting), "noted": noted}),
     )

@@ -11,7 +11,7 @@ from segue.alerts import ledger, state
 from segue.alerts.channels import Channel, channels_of, folder_of
 from segue.alerts.compose import compose
 from segue.alerts.errors import DeliveryError
-from segue.alerts.ledger import Entry
+from segue.alerts.ledger import LedgerEntry
 from segue.alerts.message import (
     Alert,
     Kind,
@@ -243,7 +243,7 @@ def _send(
     settings: Settings,
     notice: Notice,
     alert: Alert,
-    before: dict[tuple[str, str], Entry],
+    before: dict[tuple[str, str], LedgerEntry],
     as_of: datetime,
 ) -> Sent | NotSent:
     channel, subjects = notice.channel, notice.subjects

@@ -23,8 +23,8 @@ from segue.settings import Settings
 from segue.warehouse import Connection
 from segue.watch import (
     Anomaly,
+    CalendarEntry,
     Incident,
-    Known,
     clean,
     day,
     explain,
@@ -50,7 +50,7 @@ def compose(
     *,
     as_of: datetime,
     run_url: str | None,
-    calendar: tuple[Known, ...],
+    calendar: tuple[CalendarEntry, ...],
 ) -> Alert:
     """The alert of a notice. What cannot be drawn or explained is left out; the words go out all the same."""
     if notice.kind in STORED:
@@ -112,7 +112,7 @@ def _asset(case: Case) -> str:
     return "quality/findings" if case.data is not None else "watch/anomalies"
 
 
-def reasons(con: Connection, incident: Incident, calendar: tuple[Known, ...]) -> list[str]:
+def reasons(con: Connection, incident: Incident, calendar: tuple[CalendarEntry, ...]) -> list[str]:
     """Why it moved and what else happened, a sentence each."""
     lines = []
     if incident.data_cause:

@@ -25,7 +25,7 @@ _NAMES = [column.split()[0] for column in _COLUMNS.split(",")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class LedgerEntry:
     """What is on record for a subject and a channel."""
 
     alert_id: str
@@ -53,7 +53,7 @@ def ensure_tables(con: Connection) -> None:
     con.execute(f"create table if not exists alerts.announcements ({_COLUMNS})")
 
 
-def entries(con: Connection) -> list[Entry]:
+def entries(con: Connection) -> list[LedgerEntry]:
     """The whole ledger, oldest first; empty before the first alert."""
     if not has_table(con, "alerts", "announcements"):
         return []
@@ -66,7 +66,7 @@ def entries(con: Connection) -> list[Entry]:
         """
     ).fetchall()
     return [
-        Entry(
+        LedgerEntry(
             alert_id=row[0],
             kind=row[1],
             subject_id=row[2],
@@ -97,7 +97,7 @@ def claim(
     alert: Alert,
     channel: str,
     subjects: Sequence[str],
-    before: Mapping[str, Entry],
+    before: Mapping[str, LedgerEntry],
     *,
     as_of: datetime,
 ) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from segue.alerts import ledger, state
 from segue.alerts.cases import Case, cases, last_judged
 from segue.alerts.channels import Channel, channels_of
-from segue.alerts.ledger import Entry
+from segue.alerts.ledger import LedgerEntry
 from segue.alerts.message import STORED, Kind
 from segue.alerts.policy import Policy
 from segue.alerts.slack_bot import Posted
@@ -58,7 +58,7 @@ def due(con: Connection, situation: Situation) -> list[Notice]:
     return found
 
 
-def _may_send(entry: Entry | None, situation: Situation) -> bool:
+def _may_send(entry: LedgerEntry | None, situation: Situation) -> bool:
     if entry is None:
         return True
     if not entry.may_be_sent:
@@ -67,7 +67,7 @@ def _may_send(entry: Entry | None, situation: Situation) -> bool:
     return moment is None or entry.next_attempt_at is None or entry.next_attempt_at <= moment
 
 
-def _case_notices(con: Connection, situation: Situation, known: dict[tuple[str, str], Entry]) -> list[Notice]:
+def _case_notices(con: Connection, situation: Situation, known: dict[tuple[str, str], LedgerEntry]) -> list[Notice]:
     as_of, policy = situation.as_of, situation.policy
     told = state.threads(con)
     told_ids = {incident_id for incident_id, _ in told}
@@ -163,7 +163,7 @@ def _once(
     subject: str,
     kind: Kind,
     channel: Channel,
-    known: dict[tuple[str, str], Entry],
+    known: dict[tuple[str, str], LedgerEntry],
     situation: Situation,
     case: Case | None,
     thread: Posted | None,
@@ -184,7 +184,7 @@ def _once(
     ]
 
 
-def _stored_notices(situation: Situation, known: dict[tuple[str, str], Entry]) -> list[Notice]:
+def _stored_notices(situation: Situation, known: dict[tuple[str, str], LedgerEntry]) -> list[Notice]:
     """Failures that could not be told: what they said is in the ledger."""
     by_name = {channel.name: channel for channel in channels_of(situation.settings)}
     return [
@@ -200,7 +200,7 @@ def _stored_notices(situation: Situation, known: dict[tuple[str, str], Entry]) -
     ]
 
 
-def _clockwork(con: Connection, situation: Situation, known: dict[tuple[str, str], Entry]) -> list[Notice]:
+def _clockwork(con: Connection, situation: Situation, known: dict[tuple[str, str], LedgerEntry]) -> list[Notice]:
     """What comes with time: the digest of a day, and the silence of a detector that has died."""
     as_of, policy = situation.as_of, situation.policy
     if as_of is None:

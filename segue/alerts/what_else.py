@@ -5,7 +5,7 @@ from datetime import date, timedelta
 
 from segue.quality import contract_changes, findings
 from segue.warehouse import Connection, has_table
-from segue.watch import Known, day
+from segue.watch import CalendarEntry, day
 
 _DAY = timedelta(days=1)
 #: Days before, that say how many merges are usual.
@@ -16,7 +16,7 @@ _MOST_NOTES = 3
 
 
 def what_else(
-    con: Connection, *, first: date, last: date, calendar: tuple[Known, ...], known: str | None = None
+    con: Connection, *, first: date, last: date, calendar: tuple[CalendarEntry, ...], known: str | None = None
 ) -> list[str]:
     """What happened from the day before the first day to the last, a sentence each.
 

@@ -2,31 +2,51 @@
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from segue.cli.console import AsOf, Format, OutputFormat, moment, out, print_error, print_rows, settings, warehouse
+from segue.cli.usage import Group, UsageError, explained, is_help
 from segue.errors import SegueError
 
 
-class _Group(TyperGroup):
-    """Shows a `SegueError` as one message and exit code 1; any other exception is a defect and keeps its traceback."""
+class _Root(Group):
+    """Shows a `SegueError` as one message, with exit code 2 when the command line cannot be followed, else 1.
+
+    Any other exception is a defect and keeps its traceback.
+    """
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        with _readable():
+            return super().make_context(*args, **options)
 
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with _readable():
             return super().invoke(ctx)
-        except SegueError as error:
-            print_error(error)
-            raise typer.Exit(1) from None
-        except BrokenPipeError:  # `segue sql … | head`
-            sys.stderr.close()
-            raise typer.Exit(0) from None
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except SegueError as error:
+        print_error(error)
+        raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
+    except typer.TyperException as error:
+        if is_help(error):
+            raise
+        print_error(explained(error))
+        raise typer.Exit(error.exit_code) from None
+    except BrokenPipeError:  # `segue sql … | head`
+        sys.stderr.close()
+        raise typer.Exit(0) from None
 
 
 app = typer.Typer(
-    cls=_Group,
+    cls=_Root,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -140,6 +160,8 @@ def _add_rooms() -> None:
         landing,
     ):
         room.register(app)
+    for group in app.registered_groups:
+        group.cls = Group
 
 
 _add_rooms()

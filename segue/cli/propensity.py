@@ -61,12 +61,12 @@ def train(as_of: AsOf = None) -> None:
     from segue.models import prepare
 
     project = prepare(settings())
-    outcomes = propensity.refresh(
+    reports = propensity.refresh(
         warehouse(), project, propensity.propensities(project), as_of=moment(as_of), force=True
     )
     print_rows(
         ["name", "status", "version", "reason"],
-        [(o.propensity.name, o.status, o.version, o.reason) for o in outcomes],
+        [(r.propensity.name, r.status, r.version, r.reason) for r in reports],
     )
 
 

@@ -151,28 +151,28 @@ def test(name: Name) -> None:
     """Send a `segment.test` to the receiver now, and say what it answers."""
     from segue.clock import system_time
     from segue.errors import BadInputError
-    from segue.serving import Outcome, Poster, Verdict
+    from segue.serving import Attempt, Poster, Verdict
 
     current, to = settings(), _subscription(name).endpoint
     assert to is not None
 
-    async def send() -> Outcome:
+    async def send() -> Attempt:
         poster, now = Poster(allow_private=current.webhook_allow_private), system_time()
         try:
             return await poster.send(to, f"test_{secrets.token_hex(8)}", "segment.test", {}, happened_at=now, now=now)
         finally:
             await poster.close()
 
-    outcome = asyncio.run(send())
-    if outcome.verdict is not Verdict.TAKEN:
+    attempt = asyncio.run(send())
+    if attempt.verdict is not Verdict.TAKEN:
         # What is refused before it is called says its fix in the reason.
         raise BadInputError(
-            f"{name} did not take it: {outcome.error}",
+            f"{name} did not take it: {attempt.error}",
             fix=None
-            if "SEGUE_WEBHOOK_ALLOW_PRIVATE" in outcome.error
+            if "SEGUE_WEBHOOK_ALLOW_PRIVATE" in attempt.error
             else "a receiver answers 2xx once it has verified the signature; see its address and its log",
         )
-    err.print(f"{name} answered {outcome.status}", markup=False, highlight=False)
+    err.print(f"{name} answered {attempt.status}", markup=False, highlight=False)
 
 
 @app.command()

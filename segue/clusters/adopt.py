@@ -8,7 +8,7 @@ import numpy as np
 import yaml
 
 from segue.clusters.features import Feature, choose
-from segue.clusters.rules import Rules, learn
+from segue.clusters.rules import ClusterRules, learn
 from segue.errors import BadInputError
 from segue.models.project import quote
 from segue.warehouse import Connection
@@ -23,7 +23,7 @@ class Adoption:
 
     segment: str
     cluster_name: str
-    rules: Rules
+    rules: ClusterRules
     member_count: int  # people in the cluster
     sql: str  # of the model
     yaml: str  # beside it
@@ -114,7 +114,7 @@ def _slug(name: str) -> str:
     return slug if slug[:1].isalpha() else f"cluster_{slug}"
 
 
-def _sql(cluster: str, rules: Rules, day: str, min_events: int | None) -> str:
+def _sql(cluster: str, rules: ClusterRules, day: str, min_events: int | None) -> str:
     ways = [" and ".join(b.sql() for b in way) for way in rules.ways]
     lines = [
         f"-- Adopted from the cluster “{cluster}” of {day}, and yours to edit: precision {rules.precision:.2f}, recall",
@@ -140,7 +140,7 @@ def _sql(cluster: str, rules: Rules, day: str, min_events: int | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _yaml(segment: str, cluster: str, rules: Rules, day: str, priority: int) -> str:
+def _yaml(segment: str, cluster: str, rules: ClusterRules, day: str, priority: int) -> str:
     content = {
         "models": [
             {

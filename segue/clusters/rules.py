@@ -42,7 +42,7 @@ class Bound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class ClusterRules:
     """Who is meant: whoever fulfils all bounds of one of the ways."""
 
     ways: tuple[tuple[Bound, ...], ...]
@@ -57,7 +57,7 @@ class Rules:
         return 2 * self.precision * self.recall / total if total else 0.0
 
 
-def learn(raw: Floats, columns: Sequence[str], members: np.ndarray, *, seed: int = 0) -> Rules:
+def learn(raw: Floats, columns: Sequence[str], members: np.ndarray, *, seed: int = 0) -> ClusterRules:
     """Find predicates that hold for the members and for few others.
 
     Trees of depth 1 to 4 are grown on two thirds of people and judged by the others; the shallowest that is nearly as
@@ -105,10 +105,12 @@ def holds(ways: Sequence[Sequence[Bound]], raw: Floats, columns: Sequence[str]) 
     return meant
 
 
-def _judged(ways: tuple[tuple[Bound, ...], ...], raw: Floats, columns: Sequence[str], members: np.ndarray) -> Rules:
+def _judged(
+    ways: tuple[tuple[Bound, ...], ...], raw: Floats, columns: Sequence[str], members: np.ndarray
+) -> ClusterRules:
     meant = holds(ways, raw, columns)
     both = int((meant & members).sum())
-    return Rules(
+    return ClusterRules(
         ways=ways,
         precision=both / max(int(meant.sum()), 1),
         recall=both / max(int(members.sum()), 1),

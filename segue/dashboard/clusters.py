@@ -20,7 +20,7 @@ _MOST_EVENTS = 40
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class ShownCluster:
     """One cluster."""
 
     group: Group
@@ -33,7 +33,7 @@ class Shown:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class ShownDiscovery:
     """What the last discoveries by one method came to."""
 
     as_of: datetime  # of the newest discovery
@@ -41,14 +41,14 @@ class Found:
     left_out_count: int
     criterion: str
     decision: str
-    clusters: tuple[Shown, ...]  # largest first
+    clusters: tuple[ShownCluster, ...]  # largest first
     clusters_as_of: datetime | None  # when people were last assigned to them
     sizes: Mapping[int, Sequence[tuple[date, int]]]  # per cluster, one figure a day
     events: Sequence[tuple[datetime, str, str]]  # when, what, told; newest first
     cells: Mapping[int, Sequence[tuple[int, int, int]]]  # per cluster, −1 is none: across, up, people
 
 
-def read(con: Connection, method: str, *, days: int) -> Found | None:
+def read(con: Connection, method: str, *, days: int) -> ShownDiscovery | None:
     """None when nothing was ever looked for."""
     if not has_table(con, "clusters", "runs"):
         return None
@@ -66,7 +66,7 @@ def read(con: Connection, method: str, *, days: int) -> Found | None:
     ).fetchall()
     colours = _colours([row[0] for row in rows])
     clusters = tuple(
-        Shown(
+        ShownCluster(
             group=Group(sign=str(row[0]), place=colours[row[0]], name=row[1]), cluster_id=row[0], name=row[1],
             profile=row[2], person_count=row[3], share=row[4], differences=json.loads(row[5]),
         )
@@ -87,7 +87,7 @@ def read(con: Connection, method: str, *, days: int) -> Found | None:
         ).fetchall():
             cells.setdefault(number, []).append((across, up, int(count)))
     as_of, compared, left_out, criterion, decision = runs[0]
-    return Found(
+    return ShownDiscovery(
         as_of=from_warehouse(as_of),
         person_count=compared,
         left_out_count=left_out,
@@ -114,7 +114,7 @@ def _colours(numbers: Sequence[int]) -> dict[int, int]:
     return found
 
 
-def page(found: Found | None, method: str, days: int) -> str:
+def page(found: ShownDiscovery | None, method: str, days: int) -> str:
     """As HTML."""
     options = "".join(
         f'<option value="{name}"{" selected" if name == method else ""}>{escape(words)}</option>'
@@ -145,7 +145,7 @@ def _what_helps(criterion: str) -> str:
     return "Look at the other way of finding them, above."
 
 
-def _summary(found: Found) -> str:
+def _summary(found: ShownDiscovery) -> str:
     stale = ""
     if found.clusters_as_of is not None and found.clusters_as_of < found.as_of:
         stale = (
@@ -163,7 +163,7 @@ def _summary(found: Found) -> str:
     )
 
 
-def _card(one: Shown) -> str:
+def _card(one: ShownCluster) -> str:
     most = max((abs(d["difference"]) for d in one.differences[:_BARS]), default=0.0)
     rows = "".join(
         f"<tr><td>{escape(_column(d))}</td><td class=lean>{leaning(d['difference'], most)}</td>"
@@ -184,7 +184,7 @@ def _column(difference: Mapping[str, Any]) -> str:
     return f"{name}: missing" if difference["is_missing"] else name
 
 
-def _map(found: Found) -> str:
+def _map(found: ShownDiscovery) -> str:
     groups = {one.cluster_id: one.group for one in found.clusters}
     known = {groups.get(number): rows for number, rows in found.cells.items() if number in groups or number == -1}
     if not known:
@@ -197,7 +197,7 @@ def _map(found: Found) -> str:
     )
 
 
-def _sizes(found: Found) -> str:
+def _sizes(found: ShownDiscovery) -> str:
     groups = {one.cluster_id: one.group for one in found.clusters}
     lines = {groups[number]: points for number, points in found.sizes.items() if number in groups}
     if not lines or max(len(points) for points in lines.values()) < 2:
@@ -223,7 +223,7 @@ def _sizes(found: Found) -> str:
     )
 
 
-def _key(found: Found) -> str:
+def _key(found: ShownDiscovery) -> str:
     items = "".join(
         f'<li><a href="#c-{one.cluster_id}"><span class="sign {colour(one.group.place)}">{one.cluster_id}</span> '
         f"{escape(one.name)}</a></li>"
@@ -232,7 +232,7 @@ def _key(found: Found) -> str:
     return f'<ul class="key">{items}</ul>'
 
 
-def _events(found: Found) -> str:
+def _events(found: ShownDiscovery) -> str:
     rows = "".join(
         f"<tr><td class=date>{escape(day(moment.date()))}</td><td>{escape(event)}</td><td>{escape(text)}</td></tr>"
         for moment, event, text in found.events

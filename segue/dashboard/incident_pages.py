@@ -60,7 +60,7 @@ def incident_line(incident: Incident) -> str:
 
 def incident_page(
     incident: Incident,
-    one: read.Shown | None,
+    one: read.ShownSeries | None,
     reasons: Sequence[str],
     why: Explanation | None,
     *,

@@ -14,7 +14,7 @@ from segue.watch import Explanation, Incident, Kpi, change_of, day, describe, na
 
 
 def overview(
-    shown: Sequence[read.Shown],
+    shown: Sequence[read.ShownSeries],
     kpis: Mapping[str, Kpi],
     open_incidents: Sequence[Incident],
     open_faults: Sequence[DataIncident],
@@ -45,7 +45,7 @@ def overview(
     return "".join(parts)
 
 
-def kpi_page(one: read.Shown, kpi: Kpi | None, form: str, why: Mapping[str, Explanation]) -> str:
+def kpi_page(one: read.ShownSeries, kpi: Kpi | None, form: str, why: Mapping[str, Explanation]) -> str:
     """One series: chart, disturbed days, why, the numbers."""
     last, value = one.line.points[-1]
     name = name_of(one.kpi, one.slice, kpi.label if kpi else "")

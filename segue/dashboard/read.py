@@ -108,7 +108,7 @@ def messages(con: Connection, data: DataIncident) -> Line | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class ShownSeries:
     """One series, ready to be drawn."""
 
     kpi: str
@@ -122,7 +122,7 @@ class Shown:
         return amount(value, kpi=self.kpi, kind=self.kind)
 
 
-def shown(con: Connection, slice_: str, *, days: int, kpi: str | None = None) -> list[Shown]:
+def shown(con: Connection, slice_: str, *, days: int, kpi: str | None = None) -> list[ShownSeries]:
     """The series of one slice, of one KPI or of all, in a few queries whatever their number."""
     if not has_table(con, "kpis", "daily"):
         return []
@@ -170,7 +170,7 @@ def shown(con: Connection, slice_: str, *, days: int, kpi: str | None = None) ->
             for a in mine
         ]
         result.append(
-            Shown(
+            ShownSeries(
                 kpi=name,
                 slice=slice_,
                 kind=make_series(name, slice_, points).kind,

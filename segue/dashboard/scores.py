@@ -25,7 +25,7 @@ _MOST_CHANGES = 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
+class ShownTraining:
     """What a training came to."""
 
     version: str | None
@@ -36,7 +36,7 @@ class Trained:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class ShownPropensity:
     """One propensity."""
 
     name: str
@@ -46,15 +46,15 @@ class Shown:
     in_force: str | None  # version
     since: datetime | None  # of what is in force, or of the withdrawal; None: never was any
     why: str  # of that
-    judged: Trained | None  # whose figures are shown: of the model in force, else of the last one that has any
-    last: Trained  # the last training
+    judged: ShownTraining | None  # whose figures are shown: of the model in force, else of the last one that has any
+    last: ShownTraining  # the last training
     tenths: Sequence[int]  # people by their score today: below 0.1, below 0.2, …
     unscored_count: int
     bands: Mapping[str, Sequence[tuple[date, int]]]  # segment → members by day
     drifted: Sequence[tuple[str, float]]  # column → stability index beyond the limit
 
 
-def read(con: Connection, *, days: int) -> list[Shown]:
+def read(con: Connection, *, days: int) -> list[ShownPropensity]:
     """Every propensity that training was ever asked for, by name."""
     if not has_table(con, "propensity", "versions"):
         return []
@@ -65,14 +65,14 @@ def read(con: Connection, *, days: int) -> list[Shown]:
     return [_one(con, str(name), columns, days) for (name,) in names]
 
 
-def _one(con: Connection, name: str, columns: set[str], days: int) -> Shown:
+def _one(con: Connection, name: str, columns: set[str], days: int) -> ShownPropensity:
     rows = con.execute(
         "select version, as_of, status, reason, metrics, declaration from propensity.versions where name = $1"
         " order by as_of desc",
         [name],
     ).fetchall()
     trained = [
-        Trained(
+        ShownTraining(
             version=row[0], as_of=from_warehouse(row[1]), status=row[2], reason=row[3],
             metrics=json.loads(row[4]) if row[4] else None,
         )
@@ -93,7 +93,7 @@ def _one(con: Connection, name: str, columns: set[str], days: int) -> Shown:
         " and as_of = (select max(as_of) from propensity.drift where name = $1) order by 2 desc, 1",
         [name, DRIFTED],
     ).fetchall()
-    return Shown(
+    return ShownPropensity(
         name=name, description=str(said.get("description", "")), score=score, horizon_days=said.get("horizon_days"),
         in_force=version, since=from_warehouse(since) if since else None, why=why or "", judged=judged,
         last=trained[0], tenths=tenths, unscored_count=unscored, bands=_bands(con, score, days), drifted=drifted,
@@ -141,7 +141,7 @@ def next_changes(con: Connection) -> list[tuple[str, str, int, float, int]]:
     ).fetchall()
 
 
-def page(shown: Sequence[Shown], changes: Sequence[tuple[str, str, int, float, int]], days: int) -> str:
+def page(shown: Sequence[ShownPropensity], changes: Sequence[tuple[str, str, int, float, int]], days: int) -> str:
     """As HTML."""
     form = frame.filters("/scores", None, days=days)
     if not shown:
@@ -153,7 +153,7 @@ def page(shown: Sequence[Shown], changes: Sequence[tuple[str, str, int, float, i
     return form + "".join(_section(one, days) for one in shown) + _changes(changes)
 
 
-def _section(one: Shown, days: int) -> str:
+def _section(one: ShownPropensity, days: int) -> str:
     title = one.name.replace("_", " ")
     parts = [f'<section class="card" id="{escape(one.name, quote=True)}"><h2>{escape(title.capitalize())}</h2>']
     if one.description:
@@ -171,7 +171,7 @@ def _section(one: Shown, days: int) -> str:
     return "".join(parts)
 
 
-def _state(one: Shown) -> str:
+def _state(one: ShownPropensity) -> str:
     last = f"{one.last.as_of:%Y-%m-%d}"
     name = escape(one.name)
     if one.in_force is not None and one.since is not None:
@@ -197,7 +197,7 @@ def _state(one: Shown) -> str:
     )
 
 
-def _quality(judged: Trained, metrics: Mapping[str, Any], *, is_in_force: bool) -> str:
+def _quality(judged: ShownTraining, metrics: Mapping[str, Any], *, is_in_force: bool) -> str:
     head = "".join(f"<th class=number>{words}</th>" for _, words in _FIGURES)
     rows = "".join(
         f"<tr><td>{escape(words)}</td>"
@@ -231,7 +231,7 @@ def _quality(judged: Trained, metrics: Mapping[str, Any], *, is_in_force: bool) 
     )
 
 
-def _today(one: Shown) -> str:
+def _today(one: ShownPropensity) -> str:
     total = sum(one.tenths)
     if not total:
         return ""
@@ -247,7 +247,7 @@ def _today(one: Shown) -> str:
     )
 
 
-def _over_time(one: Shown, days: int) -> str:
+def _over_time(one: ShownPropensity, days: int) -> str:
     if not one.score:
         return ""
     if not one.bands:

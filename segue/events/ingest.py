@@ -16,7 +16,7 @@ from segue.errors import BadInputError, WarehouseError
 from segue.events.contracts import Contract, load_contracts
 from segue.events.landing import EventFile, Identity, files_at, files_in, known_files, settled
 from segue.events.lines import CHUNK_BYTES, Chunk, LineReader
-from segue.events.loader import Loader, Look, Origin, Tally
+from segue.events.loader import FirstLook, Loader, Origin, Tally
 from segue.events.spec import TOLERANCE
 from segue.events.streams import Stream, open_stream
 from segue.events.tables import ensure_tables
@@ -233,11 +233,11 @@ class _Run:
                 yield reports, reasons
                 self._begin()
 
-    def _chunks(self) -> Iterator[tuple[Chunk, Look]]:
+    def _chunks(self) -> Iterator[tuple[Chunk, FirstLook]]:
         """The next chunk is read and looked at while the caller works on this one."""
         chunks = self._reader.chunks(self._waiting)
 
-        def read() -> tuple[Chunk, Look] | None:
+        def read() -> tuple[Chunk, FirstLook] | None:
             chunk = next(chunks, None)
             return None if chunk is None else (chunk, self._loader.first_look(chunk.lines))
 

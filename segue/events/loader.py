@@ -39,7 +39,7 @@ Mask = npt.NDArray[np.bool_]
 Hashes = npt.NDArray[np.uint64]
 
 
-class Look(NamedTuple):
+class FirstLook(NamedTuple):
     """What the first look at lines found."""
 
     hashes: Hashes  # of each line's messageId; 0: none
@@ -114,11 +114,11 @@ class Loader:
     def close(self) -> None:
         self._scratch.close()
 
-    def first_look(self, lines: pa.LargeStringArray) -> Look:
+    def first_look(self, lines: pa.LargeStringArray) -> FirstLook:
         """Hash of each line's messageId, and which lines need care. Touches no table: a chunk may be looked at while
         the one before is loaded."""
         if not len(lines):
-            return Look(np.zeros(0, np.uint64), np.zeros(0, bool))
+            return FirstLook(np.zeros(0, np.uint64), np.zeros(0, bool))
         self._scratch.register("first_lines", _for_threads(pa.table({"line": lines})))
         # A file has one spelling; a line that differs has no id at first look, and gets a second one.
         is_camel = '"messageId"' in lines[0].as_py()
@@ -138,9 +138,9 @@ class Loader:
         twice = ordered[1:][ordered[1:] == ordered[:-1]]
         if len(twice):
             is_suspect |= np.isin(hashes, twice)
-        return Look(hashes, is_suspect)
+        return FirstLook(hashes, is_suspect)
 
-    def load(self, chunk: Chunk, look: Look, origins: dict[int, Origin], tallies: dict[int, Tally]) -> None:
+    def load(self, chunk: Chunk, look: FirstLook, origins: dict[int, Origin], tallies: dict[int, Tally]) -> None:
         """Put every line somewhere and count it, at the latest when the chunk is a boundary.
 
         Args:

@@ -20,7 +20,7 @@ from segue.models.bound import (
     narrow_nulls,
     value,
 )
-from segue.models.links import Links, connect
+from segue.models.join_graph import JoinGraph, connect
 from segue.models.syntax import is_aggregate, is_condition, listed, partition, parts_of, within
 
 #: Functions whose answer changes by itself.
@@ -153,18 +153,18 @@ class Follower:
     def _select(self, node: exp.Expr, ctes: Mapping[str, _Cte], outer: Env | None) -> Rel:
         env = Env(outer)
         env.aliases = {p.alias.lower(): p.this for p in node.expressions if isinstance(p, exp.Alias)}
-        links = Links(env)
+        graph = JoinGraph(env)
         where = node.args["where"].this if node.args.get("where") else None
         joined: list[exp.Expr] = []
         if node.args.get("from_") is not None:
             joined = [node.args["from_"].this]
             joined += joined[0].args.get("joins") or []
         joined += [*(node.args.get("joins") or ()), *(node.args.get("laterals") or ())]
-        tables = [(item, self._source(item, env, ctes, outer, links)) for item in joined]
-        connect(tables, conjuncts(where), env, links, Mixes)
+        tables = [(item, self._source(item, env, ctes, outer, graph)) for item in joined]
+        connect(tables, conjuncts(where), env, graph, Mixes)
         narrow_nulls(conjuncts(where), env)
-        is_personal = links.is_personal
-        pinned = links.pinned
+        is_personal = graph.is_personal
+        pinned = graph.pinned
         mixes_rows = is_personal and not pinned
         self._expressions(node, env, ctes, mixes_rows)
         if mixes_rows:
@@ -179,7 +179,7 @@ class Follower:
         self._limited(node, found)
         return found
 
-    def _source(self, item: exp.Expr, env: Env, ctes: Mapping[str, _Cte], outer: Env | None, links: Links) -> str:
+    def _source(self, item: exp.Expr, env: Env, ctes: Mapping[str, _Cte], outer: Env | None, graph: JoinGraph) -> str:
         """Add a table of FROM or JOIN to what can be seen; its alias."""
         table = item.this if isinstance(item, exp.Join) else item
         if isinstance(table, exp.Lateral):
@@ -189,7 +189,7 @@ class Follower:
             # A table in FROM may look at those before it.
             before = Env(outer, dict(env.sources), dict(env.merged)) if env.sources else outer
             rel = self.query(table, ctes, before)
-            links.pin(alias, rel, is_lateral=bool(env.sources))
+            graph.pin(alias, rel, is_lateral=bool(env.sources))
         elif isinstance(table, exp.Table):
             rel = self._renamed(self._table(table, ctes, outer), table)
         else:  # unnest, a function of the row, values

@@ -8,7 +8,7 @@ Never: reads a table as it is today for a past date; lets a failed training touc
 from segue.propensity.declarations import LeakError, Propensity, propensities
 from segue.propensity.examples import Examples, examples
 from segue.propensity.next_changes import NextChange, next_changes
-from segue.propensity.refresh import Outcome, model_path, refresh, reproduce
+from segue.propensity.refresh import PropensityReport, model_path, refresh, reproduce
 from segue.propensity.tables import Version, ensure_tables, in_force, publish, rollback, versions, withdraw, withdrawn
 from segue.propensity.train import Backtest, Trained, train
 
@@ -17,8 +17,8 @@ __all__ = [
     "Examples",
     "LeakError",
     "NextChange",
-    "Outcome",
     "Propensity",
+    "PropensityReport",
     "Trained",
     "Version",
     "ensure_tables",

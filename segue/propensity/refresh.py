@@ -28,7 +28,7 @@ _TOLERANCE = 1.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class PropensityReport:
     """What a round came to for one propensity."""
 
     propensity: Propensity
@@ -59,7 +59,7 @@ def refresh(
     stitch: Stitch | None = None,
     force: bool = False,
     most_people: int = MOST_PEOPLE,
-) -> tuple[Outcome, ...]:
+) -> tuple[PropensityReport, ...]:
     """Train what is due, and put in force what is better than doing without and not worse than what is in force.
 
     Due is what was never trained, is declared otherwise than then, was trained `refit_days` ago, or has drifted
@@ -81,31 +81,31 @@ def refresh(
         asked = [p for p in wanted if due[p.name]]
         found = examples(project, con, asked, as_of=as_of, stitch=stitch, most_people=most_people) if asked else {}
     trained = {p.name: train(found[p.name], as_of=as_of, seed=seed) for p in asked if p.name in found}
-    outcomes = []
+    reports = []
     with warehouse.write("propensity", as_of=as_of) as con:
         ensure_tables(con)
         for p in wanted:
             champion = current[p.name]
             if p.name in trained:
-                outcome = _decide(con, warehouse, p, trained[p.name], champion, as_of=as_of, seed=seed)
+                report = _decide(con, warehouse, p, trained[p.name], champion, as_of=as_of, seed=seed)
             elif due[p.name]:
-                outcome = Outcome(
+                report = PropensityReport(
                     propensity=p, status="refused", trained=None, drift={}, version=champion[0] if champion else None,
                     reason=f"the history is too short: the first date to learn from is three weeks after its begin, "
                     f"and its outcome is known {p.horizon_days} days later",
                 )  # fmt: skip
-                _remember_refusal(con, p, outcome.reason, as_of=as_of, seed=seed)
+                _remember_refusal(con, p, report.reason, as_of=as_of, seed=seed)
             else:
                 last = known[p.name][0]
-                outcome = Outcome(
+                report = PropensityReport(
                     propensity=p, status="kept", trained=None, drift={}, version=champion[0] if champion else None,
                     reason=f"trained as of {last.as_of:%Y-%m-%d} ({last.status}: {last.reason}); due every "
                     f"{p.refit_days} days",
                 )  # fmt: skip
-            outcome = replace(outcome, drift=drift[p.name])
-            _write_drift(con, outcome, as_of)
-            outcomes.append(outcome)
-    return tuple(outcomes)
+            report = replace(report, drift=drift[p.name])
+            _write_drift(con, report, as_of)
+            reports.append(report)
+    return tuple(reports)
 
 
 def reproduce(
@@ -176,7 +176,7 @@ def _decide(
     *,
     as_of: datetime,
     seed: int,
-) -> Outcome:
+) -> PropensityReport:
     scorer, reason, status = trained.scorer, trained.refusal, "refused"
     file = None
     if scorer is not None:
@@ -201,7 +201,7 @@ def _decide(
         populations=populations(trained.examples, scorer) if scorer is not None else {},
     )  # fmt: skip
     version = scorer.version if status == "published" and scorer is not None else champion[0] if champion else None
-    return Outcome(propensity=p, status=status, reason=reason, version=version, trained=trained, drift={})
+    return PropensityReport(propensity=p, status=status, reason=reason, version=version, trained=trained, drift={})
 
 
 def _against_champion(trained: Trained, champion: tuple[str, str] | None) -> tuple[str, str]:
@@ -276,10 +276,10 @@ def _numbers(column: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(column), column, np.nan)
 
 
-def _write_drift(con: Connection, outcome: Outcome, as_of: datetime) -> None:
-    name, moment = outcome.propensity.name, to_warehouse(as_of)
+def _write_drift(con: Connection, report: PropensityReport, as_of: datetime) -> None:
+    name, moment = report.propensity.name, to_warehouse(as_of)
     con.execute("delete from propensity.drift where name = $1 and as_of = $2", [name, moment])
-    for column, index in outcome.drift.items():
+    for column, index in report.drift.items():
         con.execute(
-            "insert into propensity.drift values ($1, $2, $3, $4, $5)", [name, outcome.version, moment, column, index]
+            "insert into propensity.drift values ($1, $2, $3, $4, $5)", [name, report.version, moment, column, index]
         )

@@ -20,7 +20,7 @@ from segue.models.check import empty_lake
 from segue.models.person_local import is_population
 from segue.models.project import quote
 from segue.realtime.known import Known, events_of, known_messages
-from segue.realtime.start import Judge, digest
+from segue.realtime.start import LineJudge, digest
 from segue.segments import Segment, definitions, ensure_tables, record
 from segue.settings import Settings
 from segue.store import EVERYBODY, Snapshot, open_store, take_snapshot
@@ -52,7 +52,7 @@ MergedAmong = Callable[[Sequence[str]], Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class MembershipDifference:
     """A membership that only one of the two has."""
 
     person_id: str
@@ -74,11 +74,11 @@ class AuditReport:
     in_warehouse: int = 0  # messages of raw.events that count
     not_landed: int = 0  # messages that the store has, and the warehouse does not have yet
     not_read: int = 0  # messages that came after the store's position
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[MembershipDifference, ...] = ()
     repaired: int = 0  # faults that are gone after the engine looked again
 
     @property
-    def faults(self) -> tuple[Difference, ...]:
+    def faults(self) -> tuple[MembershipDifference, ...]:
         """Differences that should not be."""
         return tuple(d for d in self.differences if d.cause not in EXPECTED)
 
@@ -88,7 +88,7 @@ class AuditReport:
         return len(self.faults) - self.repaired
 
 
-def audit(settings: Settings, project: Project, judge: Judge) -> AuditReport:
+def audit(settings: Settings, project: Project, judge: LineJudge) -> AuditReport:
     """Compare once; changes nothing.
 
     Args:
@@ -136,13 +136,15 @@ def audit(settings: Settings, project: Project, judge: Judge) -> AuditReport:
             found |= dict.fromkeys(behind, "not_landed")
     pairs = _pairs(served)
     differences = [
-        Difference(person_id=person, segment=segment, is_served=(person, segment) in pairs, cause=cause)
+        MembershipDifference(person_id=person, segment=segment, is_served=(person, segment) in pairs, cause=cause)
         for (person, segment), cause in sorted(found.items())
     ]
     return replace(report, differences=tuple(differences))
 
 
-def audit_and_repair(settings: Settings, project: Project, judge: Judge, *, wait_seconds: float = 60.0) -> AuditReport:
+def audit_and_repair(
+    settings: Settings, project: Project, judge: LineJudge, *, wait_seconds: float = 60.0
+) -> AuditReport:
     """Compare, have the engine look again at whom it is wrong about, and compare again.
 
     What is still wrong then has the engine load everything anew. The engine tells what it corrects as transitions of

@@ -16,7 +16,7 @@ from segue.realtime.events import IDENTITY_COLUMNS, Arrivals, Future, Seen
 from segue.realtime.features import Features
 from segue.realtime.history import History
 from segue.realtime.people import People, from_micros, micros
-from segue.realtime.rules import Rules
+from segue.realtime.rules import SegmentRules
 from segue.realtime.sql import conform
 from segue.realtime.staging import Staging
 from segue.realtime.stays import NOBODIES, Stays
@@ -48,7 +48,7 @@ class Look:
 
     question: Question
     verdicts: Verdicts
-    rules: Rules  # that the bits of the answer stand for
+    rules: SegmentRules  # that the bits of the answer stand for
     rows: pa.Table
     identifiers: pa.Table
     moment: datetime
@@ -367,7 +367,7 @@ class Engine:
         return True
 
     @property
-    def rules(self) -> Rules:
+    def rules(self) -> SegmentRules:
         """Which segments are evaluated, and why others are not."""
         return self._verdicts.rules
 

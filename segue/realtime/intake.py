@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from segue.log import Entry, Log, LogDownError, Position
-from segue.realtime.start import Judge
+from segue.realtime.start import LineJudge
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Intake:
         judge: lines of JSON → accepted messages.
     """
 
-    def __init__(self, event_log: Log, after: Position, judge: Judge) -> None:
+    def __init__(self, event_log: Log, after: Position, judge: LineJudge) -> None:
         self._log, self._after, self._judge = event_log, after, judge
         self._changed = threading.Condition()  # guards what follows
         self._entries: list[Entry] = []  # read

@@ -20,7 +20,7 @@ from segue.events.streams import open_stream
 from segue.log import Log, Position
 from segue.models.project import quote
 from segue.models.tables import TABLES
-from segue.realtime.start import Judge, chunks
+from segue.realtime.start import LineJudge, chunks
 from segue.settings import Settings
 from segue.warehouse import Connection, has_table
 
@@ -82,7 +82,7 @@ def known_messages(
     con: Connection,
     settings: Settings,
     event_log: Log,
-    judge: Judge,
+    judge: LineJudge,
     *,
     position: Position,
     load_id: int,

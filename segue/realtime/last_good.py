@@ -11,26 +11,26 @@ _FILE = "definitions.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class LastGood:
     """A project in which what is broken is as it was before."""
 
     project: Project
     broken: Mapping[str, str]  # segment or model that goes on as it was → why
 
 
-def keep_last_good(new: Project, old: Project | None) -> Kept:
+def keep_last_good(new: Project, old: Project | None) -> LastGood:
     """The new project, with the earlier model wherever the new one is broken.
 
     Args:
         old: what was evaluated until now, itself perhaps made by this function; None: nothing was.
     """
     if old is None:
-        return Kept(new, {})
+        return LastGood(new, {})
     reasons = {broken.name: broken.reason for broken in new.broken}
     reasons |= {name: error.message for name, error in definitions(new).errors.items()}
     broken = {name: reason for name, reason in reasons.items() if name in old.by_name}
     if not broken:
-        return Kept(new, {})
+        return LastGood(new, {})
     # Earlier models that these are made from, and that the new project does not have at all.
     needed = [m for m in old.upstream(broken) if m.name in broken or m.name not in new.by_name]
     stay = [m for m in new.models if m.name not in broken]
@@ -40,7 +40,7 @@ def keep_last_good(new: Project, old: Project | None) -> Kept:
         broken=tuple(b for b in new.broken if b.name not in broken),
         source_columns={**old.source_columns, **new.source_columns},
     )
-    return Kept(project, broken)
+    return LastGood(project, broken)
 
 
 def remember(project: Project, folder: Path) -> None:

@@ -9,7 +9,7 @@ from segue.segments import Segment, definitions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class SegmentRules:
     """The segments of one published project, as the engine takes them."""
 
     evaluated: tuple[Segment, ...]  # in the order of the bits
@@ -18,7 +18,7 @@ class Rules:
     held: Mapping[str, str | None]  # segments whose SQL fails at present, and keep their people → exclusive group
 
 
-def rules(project: Project, refused: Mapping[str, str], failing: Collection[str] = ()) -> Rules:
+def rules(project: Project, refused: Mapping[str, str], failing: Collection[str] = ()) -> SegmentRules:
     """What to evaluate.
 
     Args:
@@ -45,13 +45,13 @@ def rules(project: Project, refused: Mapping[str, str], failing: Collection[str]
         else:
             evaluated.append(segment)
     served = frozenset(s.name for s in wanted if s.name not in left_out)
-    return Rules(evaluated=tuple(evaluated), served=served, left_out=left_out, held=held)
+    return SegmentRules(evaluated=tuple(evaluated), served=served, left_out=left_out, held=held)
 
 
 class Decoder:
     """From the bits of an answer to names of segments."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: SegmentRules) -> None:
         self._rules = rules
         self._known: dict[tuple[int, ...], tuple[str, ...]] = {}
         self._groups = {s.name: s.exclusive_group or s.name for s in rules.evaluated}

@@ -23,7 +23,7 @@ from segue.realtime.intake import Batch, Intake
 from segue.realtime.landed import Watch
 from segue.realtime.last_good import keep_last_good, remember, remembered
 from segue.realtime.lease import Lease
-from segue.realtime.start import Judge, Sources
+from segue.realtime.start import LineJudge, Sources
 from segue.settings import Settings
 from segue.store import EVERYBODY, Store, Update
 from segue.warehouse import Warehouse
@@ -63,7 +63,7 @@ class Service:
         settings: Settings,
         event_log: Log,
         store: Store,
-        judge: Judge,
+        judge: LineJudge,
         *,
         clock: Clock,
         refused: Refused,

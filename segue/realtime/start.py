@@ -30,7 +30,7 @@ from segue.warehouse import Connection, Warehouse
 log = logging.getLogger(__name__)
 
 #: Lines of JSON → those that are accepted, as rows of `raw.events`.
-Judge = Callable[[bytes], pa.Table]
+LineJudge = Callable[[bytes], pa.Table]
 
 _READ_BYTES = 32_000_000
 _CHUNK_BYTES = 8_000_000
@@ -54,7 +54,7 @@ class Sources:
         judge: the spec and the contracts.
     """
 
-    def __init__(self, warehouse: Warehouse, event_log: Log, judge: Judge) -> None:
+    def __init__(self, warehouse: Warehouse, event_log: Log, judge: LineJudge) -> None:
         self._warehouse = warehouse
         self._log = event_log
         self._judge = judge

@@ -12,7 +12,7 @@ from segue.errors import DefinitionError
 from segue.models import Project
 from segue.realtime.chain import Chain
 from segue.realtime.features import with_scores
-from segue.realtime.rules import Decoder, Rules, rules
+from segue.realtime.rules import Decoder, SegmentRules, rules
 from segue.realtime.staging import Staging
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Verdicts:
     def __init__(self, project: Project, staging: Staging, held: Held, refused: Mapping[str, str]) -> None:
         # Read once: all that is answered here goes by the same state of them.
         self._project, self._staging, self._held, self._refused = project, staging, cache(held), refused
-        self.rules: Rules = rules(project, refused)
+        self.rules: SegmentRules = rules(project, refused)
         self._chain = self._made(self.rules)
         self._bare = self._made(self.rules, has_features=False)
         self._decoder = Decoder(self.rules)
@@ -83,7 +83,7 @@ class Verdicts:
         """The segments of a person, with those that cannot be evaluated at present as they were before."""
         return self._decoder.hold(before, names) if self.rules.held else names
 
-    def _made(self, chosen: Rules, *, has_features: bool = True) -> Chain:
+    def _made(self, chosen: SegmentRules, *, has_features: bool = True) -> Chain:
         names = [segment.name for segment in chosen.evaluated]
         return Chain(self._project, names, self._staging, self._held, has_features=has_features)
 

@@ -9,17 +9,17 @@ Never: decides who belongs to a segment, which is the analysts' SQL; writes outs
 from segue.segments.definitions import Definitions, Segment, definitions
 from segue.segments.history import record
 from segue.segments.ledger import RecordReport, SegmentShare, ensure_tables, latest_evaluation
-from segue.segments.read import Member, SegmentSize, Transition, members, person_history, sizes
+from segue.segments.read import Member, PastTransition, SegmentSize, members, person_history, sizes
 from segue.segments.refresh import backfill, refresh_memberships
 
 __all__ = [
     "Definitions",
     "Member",
+    "PastTransition",
     "RecordReport",
     "Segment",
     "SegmentShare",
     "SegmentSize",
-    "Transition",
     "backfill",
     "definitions",
     "ensure_tables",

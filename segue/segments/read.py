@@ -34,8 +34,8 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Transition:
-    """A change of one person."""
+class PastTransition:
+    """A transition as the history of a person tells it."""
 
     effective_at: datetime  # aware UTC
     segment: str
@@ -106,7 +106,7 @@ def members(con: Connection, name: str, as_of: datetime, *, limit: int | None = 
     return tuple(Member(person_id=person_id, entered_at=from_warehouse(entered_at)) for person_id, entered_at in rows)
 
 
-def person_history(con: Connection, person_id: str) -> tuple[Transition, ...]:
+def person_history(con: Connection, person_id: str) -> tuple[PastTransition, ...]:
     """Every transition of a person and of the ids that were merged into it, oldest first.
 
     Raises:
@@ -136,7 +136,7 @@ def person_history(con: Connection, person_id: str) -> tuple[Transition, ...]:
             fix='`segue sql "select distinct person_id from segments.transitions"`',
         )
     return tuple(
-        Transition(
+        PastTransition(
             effective_at=from_warehouse(effective_at),
             segment=segment,
             change=change,

@@ -8,17 +8,17 @@ Never: evaluates a rule; writes to the store; logs a token or an identifier.
 
 from segue.serving.app import make_app
 from segue.serving.endpoints import Endpoint, add_endpoint, endpoint, endpoints, remove_endpoint
-from segue.serving.post import Outcome, Poster, Verdict
+from segue.serving.post import Attempt, Poster, Verdict
 from segue.serving.sender import Sender
 from segue.serving.server import serve
 from segue.serving.subscriptions import Subscription, named_in, subscriptions
 from segue.serving.webhooks import DeadLetter, Delivery, Standing, Webhooks
 
 __all__ = [
+    "Attempt",
     "DeadLetter",
     "Delivery",
     "Endpoint",
-    "Outcome",
     "Poster",
     "Sender",
     "Standing",

@@ -18,10 +18,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from segue.errors import SegueError
-from segue.serving.post import Outcome, Poster, Verdict
+from segue.serving.post import Attempt, Poster, Verdict
 from segue.serving.subscriptions import Subscription
 from segue.serving.tail import Tail
-from segue.serving.webhooks import Change, Delivery, Message
+from segue.serving.webhooks import Delivery, EndpointChange, Message
 from segue.store import Told
 
 _log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Courier:
         self._save, self._clock = save, clock
         self._read = self._committed = self._kept_position = committed
         self._delivery = delivery
-        self._change = Change(name=subscription.name)
+        self._change = EndpointChange(name=subscription.name)
         self._queues: dict[str, deque[Message]] = {}  # person → what waits or is under way, oldest first
         self._ready: deque[str] = deque()  # people whose first message may go now
         self._refused: dict[str, datetime] = {}  # person → when to try again
@@ -101,9 +101,9 @@ class Courier:
         self.subscription = subscription
         self.wake()
 
-    def change(self) -> Change:
+    def change(self) -> EndpointChange:
         """What has to be kept; from now on it is the caller's."""
-        change, self._change = self._change, Change(name=self.subscription.name)
+        change, self._change = self._change, EndpointChange(name=self.subscription.name)
         if change.delivery is not None:
             change.delivery = replace(change.delivery)
         if self._committed != self._kept_position:
@@ -215,21 +215,21 @@ class Courier:
         assert to is not None
         now = self._clock()
         try:
-            outcome = await self._poster.transition(to, message.transition, now=now)
+            attempt = await self._poster.transition(to, message.transition, now=now)
         except Exception as error:
             _log.exception("webhook %s: sending failed", self.subscription.name)
-            outcome = Outcome(verdict=Verdict.AWAY, error=f"sending failed: {type(error).__name__}")
-        if outcome.verdict is Verdict.TAKEN:
+            attempt = Attempt(verdict=Verdict.AWAY, error=f"sending failed: {type(error).__name__}")
+        if attempt.verdict is Verdict.TAKEN:
             self._taken(person, now)
-        elif outcome.verdict is Verdict.REFUSED:
-            self._was_refused(person, message, outcome, now, pauses)
+        elif attempt.verdict is Verdict.REFUSED:
+            self._was_refused(person, message, attempt, now, pauses)
         else:
             if message.refused_at is not None:
                 self._refused[person] = now
             else:
                 self._ready.appendleft(person)
             if pauses == self._pauses:
-                self._pause(outcome, now)
+                self._pause(attempt, now)
         self._change.delivery = self._delivery
         self._save(self)
 
@@ -244,33 +244,33 @@ class Courier:
             self._delivery.last_error = ""
         self._done_with_first(person)
 
-    def _was_refused(self, person: str, message: Message, outcome: Outcome, now: datetime, pauses: int) -> None:
+    def _was_refused(self, person: str, message: Message, attempt: Attempt, now: datetime, pauses: int) -> None:
         message.attempts += 1
-        message.error = outcome.error
+        message.error = attempt.error
         message.refused_at = message.refused_at or now
         takes_others = self._last_taken is not None and self._last_taken >= message.refused_at
         if message.attempts >= REFUSED_ATTEMPTS and takes_others:
-            self._bury_first(person, outcome.error)
+            self._bury_first(person, attempt.error)
             return
-        message.next_at = now + _pause(message.attempts, outcome.retry_after_seconds)
+        message.next_at = now + _pause(message.attempts, attempt.retry_after_seconds)
         self._refused[person] = message.next_at
         for waiting in self._queues[person]:
             if waiting is message or not waiting.is_held:
                 self._hold(waiting)
-        self._delivery.last_error = outcome.error
+        self._delivery.last_error = attempt.error
         self._refused_in_a_row += 1
         is_failing = self._delivery.failing_since is not None
         if pauses == self._pauses and (is_failing or self._refused_in_a_row >= _REFUSES_EVERYBODY):
-            self._pause(outcome, now)
+            self._pause(attempt, now)
 
-    def _pause(self, outcome: Outcome, now: datetime) -> None:
+    def _pause(self, attempt: Attempt, now: datetime) -> None:
         self._pauses += 1
         self._delivery.attempts += 1
-        self._delivery.last_error = outcome.error
-        self._delivery.next_at = now + _pause(self._delivery.attempts, outcome.retry_after_seconds)
+        self._delivery.last_error = attempt.error
+        self._delivery.next_at = now + _pause(self._delivery.attempts, attempt.retry_after_seconds)
         if self._delivery.failing_since is None:
             self._delivery.failing_since = now
-            _log.warning("webhook %s is paused: %s", self.subscription.name, outcome.error)
+            _log.warning("webhook %s is paused: %s", self.subscription.name, attempt.error)
 
     # Held and dead.
 

@@ -44,8 +44,8 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How an attempt went.
+class Attempt:
+    """A message sent once, and how it went.
 
     `error` is a sentence, "" when it was taken. `retry_after_seconds`: the receiver asks for so long a pause.
     """
@@ -68,7 +68,7 @@ class Poster:
             keepalive_expiry=30,
         )
 
-    async def transition(self, to: Endpoint, t: Transition, *, now: datetime) -> Outcome:
+    async def transition(self, to: Endpoint, t: Transition, *, now: datetime) -> Attempt:
         """Tell of a transition; every attempt has the same id and the same body."""
         return await self.send(
             to, f"tr_{t.transition_id}", f"segment.{t.change}", public(t), happened_at=t.recorded_at, now=now
@@ -76,7 +76,7 @@ class Poster:
 
     async def send(
         self, to: Endpoint, message_id: str, kind: str, data: dict[str, Any], *, happened_at: datetime, now: datetime
-    ) -> Outcome:
+    ) -> Attempt:
         """Sign and send. Nothing that a receiver or the network does raises.
 
         Args:
@@ -88,7 +88,7 @@ class Poster:
         try:
             signature = Webhook(to.signing_secret()).sign(message_id, now.astimezone(UTC), body)
         except SegueError as error:
-            return Outcome(verdict=Verdict.AWAY, error=f"{error.message}: {error.fix}")
+            return Attempt(verdict=Verdict.AWAY, error=f"{error.message}: {error.fix}")
         headers: list[tuple[bytes, bytes]] = [
             (b"host", urlsplit(to.url).netloc.encode()),
             (b"content-type", b"application/json"),
@@ -101,19 +101,19 @@ class Poster:
             async with asyncio.timeout(_SECONDS):
                 return await self._post(to.url, headers, body.encode())
         except PrivateAddressError as error:
-            return Outcome(verdict=Verdict.AWAY, error=str(error))
+            return Attempt(verdict=Verdict.AWAY, error=str(error))
         except (httpcore.TimeoutException, TimeoutError) as error:
             step = {"ConnectTimeout": "accept the connection"}.get(type(error).__name__, "answer in time")
-            return Outcome(verdict=Verdict.AWAY, error=f"the receiver did not {step}")
+            return Attempt(verdict=Verdict.AWAY, error=f"the receiver did not {step}")
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError, UnicodeError) as error:
-            return Outcome(verdict=Verdict.AWAY, error=_words(error))
+            return Attempt(verdict=Verdict.AWAY, error=_words(error))
 
-    async def _post(self, url: str, headers: list[tuple[bytes, bytes]], body: bytes) -> Outcome:
+    async def _post(self, url: str, headers: list[tuple[bytes, bytes]], body: bytes) -> Attempt:
         timeout = dict.fromkeys(("connect", "read", "write", "pool"), _STEP_SECONDS)
         async with self._pool.stream(
             "POST", url, headers=headers, content=body, extensions={"timeout": timeout}
         ) as answer:
-            outcome = judge(answer.status, {k.lower(): v for k, v in answer.headers})
+            attempt = judge(answer.status, {k.lower(): v for k, v in answer.headers})
             # The status is the answer; what comes after it can be as long, slow or broken as it likes.
             with suppress(httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, TimeoutError):
                 async with asyncio.timeout(1.0):
@@ -122,29 +122,29 @@ class Poster:
                         size += len(part)
                         if size > _ANSWER_BYTES:
                             break
-            return outcome
+            return attempt
 
     async def close(self) -> None:
         """Close the connections."""
         await self._pool.aclose()
 
 
-def judge(status: int, headers: dict[bytes, bytes]) -> Outcome:
+def judge(status: int, headers: dict[bytes, bytes]) -> Attempt:
     """What an answer means for the message.
 
     Args:
         headers: of the answer, names in lower case.
     """
     if 200 <= status < 300:
-        return Outcome(verdict=Verdict.TAKEN, status=status)
+        return Attempt(verdict=Verdict.TAKEN, status=status)
     if 300 <= status < 400:
         parts = urlsplit(headers.get(b"location", b"").decode("latin-1"))
         place = f" to {parts.scheme}://{parts.hostname}{parts.path}" if parts.hostname else ""
         error = f"the receiver answered {status}, a redirect{place}; none is followed: give the final address"
-        return Outcome(verdict=Verdict.AWAY, error=error[:300], status=status)
+        return Attempt(verdict=Verdict.AWAY, error=error[:300], status=status)
     is_refusal = 400 <= status < 500 and status not in (408, 425, 429)
     asked = headers.get(b"retry-after", b"")
-    return Outcome(
+    return Attempt(
         verdict=Verdict.REFUSED if is_refusal else Verdict.AWAY,
         error=f"the receiver answered {status}",
         status=status,

@@ -32,14 +32,14 @@ async def replay(settings: Settings, kept: Webhooks, to: Endpoint, *, clock: Cal
         for letter in letters:
             if letter.transition.person_id in refused:
                 continue
-            outcome = await poster.transition(to, letter.transition, now=clock())
-            if outcome.verdict is Verdict.TAKEN:
+            attempt = await poster.transition(to, letter.transition, now=clock())
+            if attempt.verdict is Verdict.TAKEN:
                 kept.exhume(to.name, letter)
                 taken += 1
                 continue
-            error = outcome.error
+            error = attempt.error
             refused.add(letter.transition.person_id)
-            if outcome.verdict is Verdict.AWAY:
+            if attempt.verdict is Verdict.AWAY:
                 break
     finally:
         await poster.close()

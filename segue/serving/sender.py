@@ -20,7 +20,7 @@ from segue.serving.post import Poster
 from segue.serving.project import FollowedProject
 from segue.serving.subscriptions import Named, Subscription, named_in, subscriptions
 from segue.serving.tail import Tail
-from segue.serving.webhooks import Change, Webhooks, reader_of
+from segue.serving.webhooks import EndpointChange, Webhooks, reader_of
 from segue.settings import Settings
 from segue.store import Told
 
@@ -123,7 +123,7 @@ class Sender:
             self._unsaved.clear()
             await self._save(changes)
 
-    async def _save(self, changes: list[Change]) -> None:
+    async def _save(self, changes: list[EndpointChange]) -> None:
         while changes:
             try:
                 await asyncio.to_thread(self._kept.save, changes)

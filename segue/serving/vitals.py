@@ -28,7 +28,7 @@ FULL = 0.8
 _SHOWN = ("batch_latency_p50_ms", "batch_latency_p99_ms", "timers", "only_the_sweep_caught", "to_evaluate",
           "history_rows", "memory_bytes")  # fmt: skip
 
-#: What an incident must have grown by since it was told, to be told again.
+#: What a trouble must have grown by since it was told, to be told again.
 _GROWTH = 10
 
 
@@ -68,8 +68,8 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Incident:
-    """A trouble that lasts."""
+class LastingTrouble:
+    """A trouble, for as long as it lasts."""
 
     since: str  # ISO 8601
     looks: int
@@ -78,8 +78,8 @@ class Incident:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class News:
-    """What is to be told after a look. The subject is the same for the same news, whoever asks and however often."""
+class Announcement:
+    """What is to be told after a look. The subject is the same for the same thing, whoever asks and however often."""
 
     subject_id: str
     title: str
@@ -222,14 +222,14 @@ def _of_receivers(receivers: Sequence[Receiver], as_of: datetime) -> list[Troubl
 
 
 def follow(
-    known: Mapping[str, Incident], found: Sequence[Trouble], *, as_of: datetime
-) -> tuple[dict[str, Incident], list[News]]:
-    """The incidents after a look, and what is to be told: once when one begins, once when it is over.
+    known: Mapping[str, LastingTrouble], found: Sequence[Trouble], *, as_of: datetime
+) -> tuple[dict[str, LastingTrouble], list[Announcement]]:
+    """The troubles that last after a look, and what is to be told: once when one begins, once when it is over.
 
     What may pass in a moment, such as an engine that starts again, is told when it is seen a second time.
     """
-    now: dict[str, Incident] = {}
-    news: list[News] = []
+    now: dict[str, LastingTrouble] = {}
+    news: list[Announcement] = []
     for trouble in found:
         before = known.get(trouble.key)
         since = before.since if before else as_of.isoformat()
@@ -239,21 +239,21 @@ def follow(
         if is_new or (told is not None and told > 0 and trouble.size >= _GROWTH * told):
             told = trouble.size
             subject = f"realtime:{trouble.key}:{since}:{told:.0f}"
-            news.append(News(subject_id=subject, title=trouble.title, detail=trouble.detail, is_over=False))
-        now[trouble.key] = Incident(since=since, looks=looks, title=trouble.title, told_size=told)
-    for key, incident in known.items():
-        if key not in now and incident.told_size is not None:
-            subject = f"realtime:{key}:{incident.since}:over"
-            detail = f"It began at {incident.since[:16].replace('T', ' ')} UTC."
-            news.append(News(subject_id=subject, title=f"Over: {incident.title}", detail=detail, is_over=True))
+            news.append(Announcement(subject_id=subject, title=trouble.title, detail=trouble.detail, is_over=False))
+        now[trouble.key] = LastingTrouble(since=since, looks=looks, title=trouble.title, told_size=told)
+    for key, lasting in known.items():
+        if key not in now and lasting.told_size is not None:
+            subject = f"realtime:{key}:{lasting.since}:over"
+            detail = f"It began at {lasting.since[:16].replace('T', ' ')} UTC."
+            news.append(Announcement(subject_id=subject, title=f"Over: {lasting.title}", detail=detail, is_over=True))
     return now, news
 
 
-def to_json(incidents: Mapping[str, Incident]) -> dict[str, Any]:
+def to_json(lasting: Mapping[str, LastingTrouble]) -> dict[str, Any]:
     """For `from_json`."""
-    return {key: asdict(incident) for key, incident in incidents.items()}
+    return {key: asdict(one) for key, one in lasting.items()}
 
 
-def from_json(kept: Mapping[str, Any]) -> dict[str, Incident]:
-    """The incidents that `to_json` wrote."""
-    return {key: Incident(**fields) for key, fields in kept.items()}
+def from_json(kept: Mapping[str, Any]) -> dict[str, LastingTrouble]:
+    """The troubles that `to_json` wrote."""
+    return {key: LastingTrouble(**fields) for key, fields in kept.items()}

@@ -1,7 +1,7 @@
 """What is kept of webhooks in Valkey, for the sender itself and for whoever looks.
 
 Of each endpoint: how far it is in the outbox; how it stands; the messages that are held because their receiver has
-refused one of that person; dead letters. A `Change` of several endpoints is written as a whole.
+refused one of that person; dead letters. The changes of several endpoints are written as a whole.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -69,7 +69,7 @@ class DeadLetter:
 
 
 @dataclass(slots=True, kw_only=True)
-class Change:
+class EndpointChange:
     """What has become of an endpoint since it was written last. `committed` "": unchanged."""
 
     name: str
@@ -144,7 +144,7 @@ class Webhooks:
         """Hold the outbox back for this endpoint no more; its dead letters stay."""
         self.outbox.forget(reader_of(name))
 
-    def save(self, changes: Iterable[Change]) -> None:
+    def save(self, changes: Iterable[EndpointChange]) -> None:
         """Write what has changed, all of it or nothing."""
         with told():
             pipe = self._client.pipeline(transaction=True)

@@ -7,7 +7,7 @@ Never: evaluates a rule; decides who may read; makes a time up.
 """
 
 from segue.errors import StaleError, ValkeyError
-from segue.store.model import Change, Found, PersonState, Transition, Update
+from segue.store.model import Change, PersonState, StoredPerson, Transition, Update
 from segue.store.outbox import Outbox, Told
 from segue.store.read import IDENTIFIER_TYPES, Reader, identifier_keys
 from segue.store.requests import EVERYBODY, Requests
@@ -18,7 +18,6 @@ __all__ = [
     "EVERYBODY",
     "IDENTIFIER_TYPES",
     "Change",
-    "Found",
     "Outbox",
     "PersonState",
     "Reader",
@@ -27,6 +26,7 @@ __all__ = [
     "StaleError",
     "Store",
     "StoreStatus",
+    "StoredPerson",
     "Told",
     "Transition",
     "Update",

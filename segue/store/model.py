@@ -54,7 +54,7 @@ class Update:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class StoredPerson:
     """A person as the store keeps them; the last three are JSON texts, ready to be passed on.
 
     `segments` is an object of segment → entered_at (ISO 8601, UTC), `features` an object, `identifiers` a list of

@@ -12,7 +12,7 @@ import redis.asyncio
 from segue.identifiers import Normaliser
 from segue.store import keys
 from segue.store.keys import told
-from segue.store.model import Found, read_stamp
+from segue.store.model import StoredPerson, read_stamp
 from segue.store.scripts import FIND
 from segue.store.together import Segments, Together
 
@@ -53,11 +53,11 @@ class Reader:
         """person_id and segments as JSON (segment → entered_at); None when nobody has the identifier."""
         return await self._together.find(identifier, self._keys(identifier))
 
-    async def person(self, identifier: str) -> Found | None:
+    async def person(self, identifier: str) -> StoredPerson | None:
         """All that is known of a person; None when nobody has the identifier."""
         with told():
             found = await self._find(keys=_KEYS, args=["1", identifier, *self._keys(identifier)])
-        return Found(found[0].decode(), *found[1:]) if found else None
+        return StoredPerson(found[0].decode(), *found[1:]) if found else None
 
     async def segments_of_many(self, identifiers: Sequence[str]) -> list[Segments | None]:
         """As `segments_of`, for many in few round trips."""

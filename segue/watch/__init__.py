@@ -7,7 +7,7 @@ Never: takes a missing day for a zero, judges a day that is not over, or tells a
 """
 
 from segue.watch.backtest import Backtest, backtest, plot_backtest
-from segue.watch.calendar import Known, load_calendar
+from segue.watch.calendar import CalendarEntry, load_calendar
 from segue.watch.detect import FALSE_DISCOVERY_RATE, WatchReport, detect
 from segue.watch.dismiss import Precision, dismiss, precision, restore
 from segue.watch.drivers import Driver, Explanation, explain
@@ -24,10 +24,10 @@ __all__ = [
     "SEVERITIES",
     "Anomaly",
     "Backtest",
+    "CalendarEntry",
     "Driver",
     "Explanation",
     "Incident",
-    "Known",
     "Kpi",
     "Precision",
     "Severity",

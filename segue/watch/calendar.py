@@ -15,17 +15,17 @@ from typing import Literal
 from segue.errors import DefinitionError
 from segue.yaml_file import Section, read_yaml
 
-KnownKind = Literal["event", "note"]
-_KINDS: tuple[KnownKind, ...] = ("event", "note")
+EntryKind = Literal["event", "note"]
+_KINDS: tuple[EntryKind, ...] = ("event", "note")
 _LONGEST_DAYS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """Something with a name and a time."""
+class CalendarEntry:
+    """Something that is known to happen: a name and its days."""
 
     name: str
-    kind: KnownKind
+    kind: EntryKind
     first_date: date
     last_date: date
     kpis: tuple[str, ...] = ()  # empty: all
@@ -34,7 +34,7 @@ class Known:
         return [self.first_date + timedelta(days=n) for n in range((self.last_date - self.first_date).days + 1)]
 
 
-def load_calendar(path: Path) -> tuple[Known, ...]:
+def load_calendar(path: Path) -> tuple[CalendarEntry, ...]:
     """The entries in the order of the file; none when there is no file.
 
     Raises:
@@ -44,16 +44,16 @@ def load_calendar(path: Path) -> tuple[Known, ...]:
         return ()
     top = read_yaml(path, DefinitionError, "the calendar")
     fields = top.mapping(("calendar",), required=("calendar",))
-    return tuple(_known(entry) for entry in fields["calendar"])
+    return tuple(_entry(entry) for entry in fields["calendar"])
 
 
-def events_of(calendar: Sequence[Known], kpi: str) -> dict[date, str]:
+def events_of(calendar: Sequence[CalendarEntry], kpi: str) -> dict[date, str]:
     """Name of the event on each day that has one, for one KPI; the later entry wins."""
     return {
-        day: f"calendar: {known.name}"
-        for known in calendar
-        if known.kind == "event" and (not known.kpis or kpi in known.kpis)
-        for day in known.days()
+        day: f"calendar: {entry.name}"
+        for entry in calendar
+        if entry.kind == "event" and (not entry.kpis or kpi in entry.kpis)
+        for day in entry.days()
     }
 
 
@@ -63,7 +63,7 @@ def mark_of(events: Mapping[date, str], *, first: date, last: date) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12] if text else ""
 
 
-def _known(entry: Section) -> Known:
+def _entry(entry: Section) -> CalendarEntry:
     fields = entry.mapping(("name", "kind", "first", "last", "kpis"), required=("name", "first"))
     first = _date(fields["first"])
     last = _date(fields["last"]) if "last" in fields else first
@@ -75,7 +75,7 @@ def _known(entry: Section) -> Known:
             fix=f"keep it under {_LONGEST_DAYS} days",
         )
     kind = fields["kind"].choice(_KINDS) if "kind" in fields else "event"
-    return Known(
+    return CalendarEntry(
         name=fields["name"].text(),
         kind="note" if kind == "note" else "event",
         first_date=first,

@@ -10,7 +10,7 @@ from statistics import median
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from segue.warehouse import Connection
-from segue.watch.calendar import Known, events_of
+from segue.watch.calendar import CalendarEntry, events_of
 from segue.watch.dismiss import stricter_where_dismissed
 from segue.watch.hourly import judge_hours
 from segue.watch.incidents import group_anomalies
@@ -56,7 +56,7 @@ def detect(
     as_of: datetime,
     country: str,
     judge_days: int = 28,
-    calendar: Sequence[Known] = (),
+    calendar: Sequence[CalendarEntry] = (),
     progress: Callable[[str], None] | None = None,
 ) -> WatchReport:
     """Judge the last complete days of every series of `kpis.daily` and record what is out of line.

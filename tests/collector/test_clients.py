@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import Browser
 
@@ -21,6 +22,7 @@ from segue.keys import create_key
 from segue.valkey import running
 from tests.collector.conftest import Installation, start_collector
 from tests.processes import stop
+from tests.waiting import until
 
 CLIENTS = Path(__file__).parent / "clients"
 
@@ -183,7 +185,7 @@ def test_clients_send_again_what_was_refused_while_the_log_was_away(settings, se
             client = Client(key, host=url, on_error=lambda *found: errors.append(found))
             for n in range(100):
                 client.track("p1", "Counted", {"n": n})
-        time.sleep(1.5)
+        until(lambda: 'status="503"' in httpx.get(f"{url}/metrics", timeout=30).text)
         with running(settings):
             if sender == "node":
                 assert sending.wait(60) == 0

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from segue.log import READERS, Log, LogDownError, LogFullError, open_log
 from segue.settings import Settings
 from segue.valkey import connect, running
+from tests.waiting import until
 
 
 def append(log: Log, *payloads: bytes) -> None:
@@ -65,7 +66,7 @@ def test_reading_on_from_each_last_position_gives_every_byte_once(served: Settin
     assert found == b"".join(b"%d" % (number % 10) * size for number, size in enumerate(sizes))
 
 
-def test_a_waiting_reader_is_woken_at_once(log: Log) -> None:
+def test_a_waiting_reader_is_woken_at_once(served: Settings, log: Log) -> None:
     found: list[float] = []
 
     def wait() -> None:
@@ -74,7 +75,7 @@ def test_a_waiting_reader_is_woken_at_once(log: Log) -> None:
 
     reader = threading.Thread(target=wait)
     reader.start()
-    time.sleep(0.3)
+    until(lambda: connect(served).info("clients")["blocked_clients"])
     appended = time.monotonic()
     append(log, b"now\n")
     reader.join(10)

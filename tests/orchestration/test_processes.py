@@ -20,10 +20,13 @@ from pathlib import Path
 from orchestration.processes import end_with_parent, running, stop_on_signals
 stop_on_signals()
 end_with_parent()
-stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True)"
+stubborn += "; time.sleep(600)"
 program = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {stubborn!r}]); time.sleep(600)"
-with running([sys.executable, "-c", program], env={}, cwd=Path("/"), log=Path(sys.argv[1]), grace_seconds=1) as started:
-    time.sleep(0.7)
+log = Path(sys.argv[1])
+with running([sys.executable, "-c", program], env={}, cwd=Path("/"), log=log, grace_seconds=1) as started:
+    while "deaf" not in log.read_text():
+        time.sleep(0.02)
     print(started.pid, flush=True)
     try:
         time.sleep(600)

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from segue.realtime.audit import AuditReport, Difference
+from segue.realtime.audit import AuditReport, MembershipDifference
 from segue.settings import Settings
 from segue.store import Store, keys, open_store
 from segue.valkey import running
@@ -115,7 +115,7 @@ def test_a_fault_fails_the_check_and_is_an_error_while_it_is_there(
     from assets.realtime import tell
 
     differences = tuple(
-        Difference(person_id=f"p_{n}", segment="power_users", is_served=True, cause=cause)
+        MembershipDifference(person_id=f"p_{n}", segment="power_users", is_served=True, cause=cause)
         for n, cause in enumerate(causes)
     )
     result = tell(AuditReport(as_of=NOON, segments=("power_users",), differences=differences, repaired=repaired))

@@ -119,9 +119,9 @@ def test_a_good_model_is_published_and_a_worse_one_is_only_a_challenger(con: Con
 def test_a_champion_is_not_judged_by_outcomes_that_it_has_learnt_from(con: Connection, store, good) -> None:
     """It would know them, and win whatever the challenger is worth."""
     first = _decide(con, store, ASKED, good, None, as_of=AS_OF, seed=0)
-    outcome = _decide(con, store, ASKED, good, in_force(con, "churn"), as_of=AS_OF + 7 * DAY, seed=0)
-    assert (outcome.status, outcome.version) == ("challenger", first.version)
-    assert f"fairly from {AS_OF + 14 * DAY:%Y-%m-%d} on" in outcome.reason
+    report = _decide(con, store, ASKED, good, in_force(con, "churn"), as_of=AS_OF + 7 * DAY, seed=0)
+    assert (report.status, report.version) == ("challenger", first.version)
+    assert f"fairly from {AS_OF + 14 * DAY:%Y-%m-%d} on" in report.reason
 
 
 def test_a_withdrawn_model_stays_withdrawn_until_one_is_put_in_force(con: Connection, store, good, fresh) -> None:
@@ -155,15 +155,15 @@ def test_a_challenger_can_be_put_in_force_and_taken_out_again(con: Connection, s
 
 
 def test_a_champion_whose_file_is_gone_gives_way(con: Connection, store, good) -> None:
-    outcome = _decide(con, store, ASKED, good, ("v0", "/nowhere/v0.npz"), as_of=AS_OF, seed=0)
-    assert outcome.status == "published"
-    assert "could not be used" in outcome.reason
+    report = _decide(con, store, ASKED, good, ("v0", "/nowhere/v0.npz"), as_of=AS_OF, seed=0)
+    assert report.status == "published"
+    assert "could not be used" in report.reason
 
 
 def test_a_refused_model_leaves_the_champion_in_force(con: Connection, store) -> None:
     publish(con, "churn", version="v1", model_file="1", as_of=AS_OF - DAY, reason="")
-    outcome = _decide(con, store, ASKED, train(made(visits=0.0), as_of=AS_OF, seed=0), ("v1", "1"), as_of=AS_OF, seed=0)
-    assert (outcome.status, outcome.version) == ("refused", "v1")
+    report = _decide(con, store, ASKED, train(made(visits=0.0), as_of=AS_OF, seed=0), ("v1", "1"), as_of=AS_OF, seed=0)
+    assert (report.status, report.version) == ("refused", "v1")
     assert in_force(con, "churn") == ("v1", "1")
     assert versions(con, "churn")[0].reason.startswith("not ahead of recency alone")
 

@@ -7,7 +7,7 @@ import pytest
 
 from segue.clock import system_time
 from segue.errors import BadInputError
-from segue.serving import Endpoint, Outcome, Poster, Verdict, add_endpoint
+from segue.serving import Attempt, Endpoint, Poster, Verdict, add_endpoint
 from segue.serving.addresses import is_public
 from segue.serving.post import judge
 from segue.settings import Settings
@@ -52,8 +52,8 @@ def test_bad_input_what_is_no_plain_address_is_refused_and_a_password_in_it_not_
     assert "s3cret" not in str(said.value)
 
 
-def send(url: str) -> Outcome:
-    async def run() -> Outcome:
+def send(url: str) -> Attempt:
+    async def run() -> Attempt:
         poster, now = Poster(allow_private=False), system_time()
         to = Endpoint(name="crm", url=url, secret=SECRET)
         try:
@@ -70,10 +70,10 @@ def send(url: str) -> Outcome:
 def test_a_receiver_on_this_machine_is_not_called(host: str) -> None:
     with receiving() as receiver:
         port = receiver.url.rpartition(":")[2].partition("/")[0]
-        outcome = send(f"http://{host}:{port}/hook")
-    assert outcome.verdict is Verdict.AWAY
-    assert "private address" in outcome.error
-    assert "SEGUE_WEBHOOK_ALLOW_PRIVATE" in outcome.error
+        attempt = send(f"http://{host}:{port}/hook")
+    assert attempt.verdict is Verdict.AWAY
+    assert "private address" in attempt.error
+    assert "SEGUE_WEBHOOK_ALLOW_PRIVATE" in attempt.error
     assert receiver.requests == []
 
 
@@ -83,8 +83,8 @@ def test_a_name_with_a_public_and_a_private_address_is_not_called(monkeypatch: p
 
     with receiving() as receiver:
         monkeypatch.setattr(socket, "getaddrinfo", both)
-        outcome = send(receiver.url.replace("127.0.0.1", "rebound.example"))
-    assert "private address" in outcome.error
+        attempt = send(receiver.url.replace("127.0.0.1", "rebound.example"))
+    assert "private address" in attempt.error
     assert receiver.requests == []
 
 
@@ -99,8 +99,8 @@ def test_the_address_that_was_checked_is_the_one_that_is_called(monkeypatch: pyt
     with receiving() as receiver:
         monkeypatch.setattr(socket, "getaddrinfo", rebound)
         monkeypatch.setattr("segue.serving.post._STEP_SECONDS", 0.3)
-        outcome = send(receiver.url.replace("127.0.0.1", "rebound.example"))
-    assert outcome.verdict is Verdict.AWAY
+        attempt = send(receiver.url.replace("127.0.0.1", "rebound.example"))
+    assert attempt.verdict is Verdict.AWAY
     assert receiver.requests == []
     # A second look would have been of the address itself, or would have led home.
     assert asked.count("rebound.example") == 1
@@ -118,7 +118,7 @@ def test_an_answer_means_one_of_three_things() -> None:
 def test_a_secret_that_is_none_is_told_of_and_nothing_is_sent() -> None:
     to = Endpoint(name="crm", url="http://127.0.0.1:9/", secret_env="NO_SUCH_SECRET")
 
-    async def run() -> Outcome:
+    async def run() -> Attempt:
         now = system_time()
         return await Poster(allow_private=True).send(to, "a", "b", {}, happened_at=now, now=now)
 

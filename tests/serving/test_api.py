@@ -1,8 +1,8 @@
 """What the API promises to applications."""
 
 import json
-import threading
-import time
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -13,6 +13,7 @@ from segue.identifiers import Normaliser, load_key
 from segue.keys import READ, create_key, revoke_key
 from segue.serving.limits import RateLimit
 from tests.serving.conftest import Served, entered, state
+from tests.waiting import until
 
 SINCE = "2026-03-02T12:00:00.000000Z"
 
@@ -58,14 +59,12 @@ def test_members_come_a_page_at_a_time(client: httpx.Client) -> None:
 
 
 def test_segments_are_listed_with_their_sizes_and_owners(client: httpx.Client) -> None:
-    deadline = time.monotonic() + 60
-    while True:  # the dbt project is read beside requests
-        found = {row["segment"]: row for row in client.get("/v1/segments").json()["segments"]}
-        if found["power_users"]["description"] or time.monotonic() > deadline:
-            break
-        time.sleep(0.2)
+    def listed() -> dict[str, dict[str, Any]]:
+        return {row["segment"]: row for row in client.get("/v1/segments").json()["segments"]}
+
+    until(lambda: listed()["power_users"]["description"], seconds=60)  # the dbt project is read beside requests
+    found = listed()
     assert found["power_users"]["people"] == 2
-    assert found["power_users"]["description"]
     assert found["inactive_72h"]["people"] == 0
 
 
@@ -82,20 +81,22 @@ def test_nothing_of_people_is_told_without_a_token(api: Served, path: str, heade
     assert "p_1" not in answer.text
 
 
+def status_for(api: Served, key: str) -> int:
+    return httpx.get(api.url + "/v1/segments", headers={"Authorization": f"Bearer {key}"}).status_code
+
+
 def test_a_revoked_token_opens_nothing(api: Served) -> None:
     key = create_key(api.settings, "gone", as_of=system_time(), kind=READ)
-    header = {"Authorization": f"Bearer {key}"}
-    time.sleep(0.3)
-    assert httpx.get(api.url + "/v1/segments", headers=header).status_code == 200
+    until(lambda: status_for(api, key) == 200, seconds=5)
     revoke_key(api.settings, "gone", as_of=system_time(), kind=READ)
-    time.sleep(0.3)
-    assert httpx.get(api.url + "/v1/segments", headers=header).status_code == 401
+    until(lambda: status_for(api, key) == 401, seconds=5)
 
 
 def test_a_write_key_does_not_read(api: Served) -> None:
     key = create_key(api.settings, "web", as_of=system_time())
-    time.sleep(0.3)
-    assert httpx.get(api.url + "/v1/segments", headers={"Authorization": f"Bearer {key}"}).status_code == 401
+    later = create_key(api.settings, "later", as_of=system_time(), kind=READ)
+    until(lambda: status_for(api, later) == 200, seconds=5)  # whatever was made before is known as well
+    assert status_for(api, key) == 401
 
 
 def test_a_bucket_empties_and_fills_for_each_token() -> None:
@@ -115,9 +116,13 @@ def test_an_unknown_person_is_a_problem_that_does_not_repeat_the_identifier(clie
     assert "secret" not in answer.text
 
 
-def lines_of(client: httpx.Client, wanted: int, **more: object) -> list[dict[str, str]]:
+def lines_of(
+    client: httpx.Client, wanted: int, *, then: Callable[[], None] = lambda: None, **more: object
+) -> list[dict[str, str]]:
+    """So many events of the stream; `then` happens when it is open."""
     found: list[dict[str, str]] = []
     with client.stream("GET", "/v1/transitions/stream", **more) as answer:  # type: ignore[arg-type]
+        then()
         event: dict[str, str] = {}
         for line in answer.iter_lines():
             name, _, value = line.partition(": ")
@@ -135,13 +140,9 @@ def test_transitions_are_streamed_filtered_and_resumed(api: Served, client: http
     api.apply(transitions=(entered(7),))  # before the stream: not told
 
     def later() -> None:
-        time.sleep(0.5)
         api.apply(transitions=(entered(1, "other"), entered(1), entered(2)))
 
-    thread = threading.Thread(target=later)
-    thread.start()
-    found = lines_of(client, 2, params={"segment": "power_users"})
-    thread.join()
+    found = lines_of(client, 2, then=later, params={"segment": "power_users"})
     assert [json.loads(event["data"])["personId"] for event in found] == ["p_1", "p_2"]
     assert found[0]["event"] == "entered"
     again = lines_of(client, 1, headers={"Last-Event-ID": found[0]["id"]}, params={"person": "bob"})

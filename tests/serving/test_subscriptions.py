@@ -14,7 +14,7 @@ import pytest
 from segue.clock import system_time
 from segue.errors import BadInputError
 from segue.serving import Endpoint, Webhooks, add_endpoint, subscriptions
-from segue.serving.webhooks import Change
+from segue.serving.webhooks import EndpointChange
 from segue.settings import PROJECT_ROOT, Settings, child_environment
 from segue.store import Store, open_store
 from segue.valkey import running
@@ -128,8 +128,8 @@ def test_a_webhook_that_a_segment_names_is_called_and_managed_from_the_command_l
             receiver.wait_for(2)
             project.wait(lambda: project.standing_of_named("crm").delivery.delivered == 1)
         receiver.answer = lambda *_: 410
-        letters = [entered(3), entered(4)]
-        project.kept.save([Change(name="crm", dead=[(letter, "the receiver answered 410") for letter in letters])])
+        dead = [(entered(number), "the receiver answered 410") for number in (3, 4)]
+        project.kept.save([EndpointChange(name="crm", dead=dead)])
         assert "p_3" in segue(project, "webhooks", "letters", "crm").stdout
         status = segue(project, "webhooks", "status", **where)
         assert status.returncode == 1

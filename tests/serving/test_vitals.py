@@ -9,7 +9,7 @@ import pytest
 from segue.log import Lag, LogStatus
 from segue.serving import Endpoint, Webhooks, add_endpoint, remove_endpoint
 from segue.serving.vitals import Receiver, Trouble, Vitals, facts, follow, from_json, look, to_json, troubles
-from segue.serving.webhooks import Change
+from segue.serving.webhooks import EndpointChange
 from tests.serving.conftest import Served, entered
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -57,7 +57,7 @@ def test_what_is_well_or_was_never_started_is_no_trouble() -> None:
     assert troubles(away, is_wanted=True, as_of=NOON) == []
 
 
-def test_an_incident_is_told_once_and_its_end_once_also_after_a_restart() -> None:
+def test_a_trouble_is_told_once_and_its_end_once_also_after_a_restart() -> None:
     behind = Trouble(key="engine_lag", title="The engine is behind", detail="d", size=70)
     told = []
     known = {}
@@ -92,7 +92,7 @@ def test_a_look_finds_what_there_is(api: Served) -> None:
     try:
         kept.begin(name)
         api.apply(transitions=(entered(1),))
-        kept.save([Change(name=name, dead=[(entered(2), "the receiver answered 400")])])
+        kept.save([EndpointChange(name=name, dead=[(entered(2), "the receiver answered 400")])])
         said = {"as_of": NOON.isoformat(), "timers": 4, "left_out": {"ranked": "looks at everyone"}}
         api.store.note(said, token=api.fence)
         seen = look(api.settings)

@@ -11,7 +11,7 @@ _OUTER = (" outer",)  # no alias begins with a space
 Node = tuple[str, ...]  # _OUTER; (alias,) of a table of people; (alias, column, domain) of one that is not
 
 
-class Links:
+class JoinGraph:
     """A graph of tables; an edge says that its ends are of one person in every row.
 
     A table of people is one node, since each of its rows is of one person. Of any other table each column is a node:
@@ -138,7 +138,7 @@ def connect(
     tables: Sequence[tuple[exp.Expr, str]],
     where: Sequence[exp.Expr],
     env: Env,
-    links: Links,
+    graph: JoinGraph,
     error: Callable[[exp.Expr, str, str], Exception],
 ) -> None:
     """Follow the joins of a select; afterwards `env` knows what they say about columns.
@@ -155,16 +155,16 @@ def connect(
     earlier: list[str] = []
     for item, alias in tables:
         if isinstance(item, exp.Join) and earlier:
-            _join(item, alias, earlier, conditions[alias], env, links, error)
+            _join(item, alias, earlier, conditions[alias], env, graph, error)
         if alias in env.sources:
             earlier.append(alias)
-    found = links.edges(inner)
+    found = graph.edges(inner)
     for a, b in found:
-        links.tie(a, b)
+        graph.tie(a, b)
     _bind(found, env)
-    people = links.people
+    people = graph.people
     for item, alias in tables:
-        if alias in people and links.root((alias,)) != links.root((people[0],)):
+        if alias in people and graph.root((alias,)) != graph.root((people[0],)):
             raise error(
                 item,
                 "joins people's rows with other people's: no condition ties them to one person",
@@ -185,7 +185,7 @@ def _join(
     earlier: list[str],
     conditions: list[exp.Expr],
     env: Env,
-    links: Links,
+    graph: JoinGraph,
     error: Callable[[exp.Expr, str, str], Exception],
 ) -> None:
     mine = env.sources[alias].is_personal
@@ -196,10 +196,10 @@ def _join(
         return
     own = [c for c in conditions if _concerns(c, alias, env)]
     narrow_types(own, env)
-    edges = {(a, b) for a, b in links.edges(conditions) if alias in (a[0], b[0])}
+    edges = {(a, b) for a, b in graph.edges(conditions) if alias in (a[0], b[0])}
     for a, b in edges:
-        links.tie(a, b)
-    if mine and theirs and not any(links.root((a,)) == links.root((alias,)) for a in theirs):
+        graph.tie(a, b)
+    if mine and theirs and not any(graph.root((a,)) == graph.root((alias,)) for a in theirs):
         raise error(
             item,
             "joins people's rows with other people's: its condition ties them to no one person",
