@@ -131,7 +131,7 @@ class Ahead:
         return self._order[0][0] - self._slack() if self._order else None
 
     def _slack(self) -> int:
-        return self._horizon // 10
+        return self._horizon // 15
 
     def question(self, now: int, limit: int) -> Question | None:
         """What to ask of the SQL next, about at most `limit` components; None: nothing. One question is open at a time.
