@@ -77,7 +77,7 @@ def memberships(
             "dagster/row_count": counts["memberships"],
             **changes,
             "segments": present.table(
-                ["segment", "members", "of active people", "minimum"],
+                ["segment", "members", "per active person", "minimum"],
                 [
                     (s.segment, s.member_count, present.percent(s.share), present.percent(s.min_share))
                     for s in report.shares
