@@ -162,9 +162,14 @@ class Engine:
         self._pass_cause, self._pass_all = cause, all_people
         self._stays.first_fill(in_store if cause == "load" else None)
 
-    def pass_step(self, as_of: datetime, *, rows: int = ROWS_PER_PIECE) -> Update | None:
-        """The next piece of the pass, of about so many rows; None when it is over. Batches may come in between."""
-        if self._pass is None:
+    def pass_step(self, as_of: datetime, *, rows: int = ROWS_PER_PIECE, has_caught_up: bool = True) -> Update | None:
+        """The next piece of the pass, of about so many rows; None when there is none. Batches may come in between.
+
+        Args:
+            has_caught_up: whether all has come that the store may know of already. Until then the pass does not end,
+                which is when those leave whose id is nobody's.
+        """
+        if self._pass is None or not (self._pass or has_caught_up):
             return None
         self._advance(as_of)
         piece: dict[int, None] = {}
@@ -174,7 +179,7 @@ class Engine:
             if root not in piece:
                 piece[root] = None
                 budget -= self.history.count(root) + 10
-        is_over = not self._pass
+        is_over = not self._pass and has_caught_up
         if is_over:
             self._pass = None
         update = self._evaluate(

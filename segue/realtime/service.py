@@ -77,6 +77,7 @@ class Service:
         self._collected = 0  # messages that wait to be settled
         self._collected_last: Batch | None = None
         self._position: Position = ""
+        self._known_until: Position = ""  # the engine before may have put part of what is there into the store
         self._is_first = False  # not everybody was evaluated yet, ever
         self._sources = Sources(Warehouse(settings), event_log, judge)
         self._landed = Watch(self._sources)
@@ -129,7 +130,7 @@ class Service:
     # Beginning.
 
     def _build(self, project: Project) -> Engine:
-        self._position = self._store.position()
+        self._position, self._known_until = self._store.position(), self._log.status().newest
         applied_at = self._store.as_of()
         as_of = max(self._clock(), applied_at) if applied_at is not None else self._clock()
         started = time.monotonic()
@@ -187,7 +188,7 @@ class Service:
                 self._mind_time(engine, is_busy=batch is not None)
                 moment = time.monotonic()
                 if moment - noted > _STATUS_SECONDS:
-                    if self._collected_last is None and self._look_again(engine):
+                    if self._collected_last is None and self._has_caught_up and self._look_again(engine):
                         return engine.project
                     self._note(engine)
                     noted = moment
@@ -208,7 +209,7 @@ class Service:
 
     def _idle_seconds(self, engine: Engine) -> float:
         """How long to wait for a batch before there is something else to do."""
-        if engine.is_passing or self._landed.has_some:
+        if self._may_pass(engine) or self._landed.has_some:
             return 0.0
         if self._looking is not None:
             return _LOOK_SECONDS
@@ -218,6 +219,13 @@ class Service:
         if not moments:
             return _STATUS_SECONDS
         return min(max((min(moments) - self._clock()).total_seconds(), 0.0), _STATUS_SECONDS)
+
+    @property
+    def _has_caught_up(self) -> bool:
+        return self._position >= self._known_until  # positions of one width compare as texts
+
+    def _may_pass(self, engine: Engine) -> bool:
+        return engine.is_passing and (engine.pass_left > 0 or self._has_caught_up)
 
     def _work_on(self, engine: Engine, batch: Batch) -> None:
         as_of = self._now(engine)
@@ -248,8 +256,8 @@ class Service:
         update = engine.due(self._now(engine))
         if update is not None:
             self._apply(update, self._position)
-        if engine.is_passing:
-            piece = engine.pass_step(self._now(engine), rows=_PIECE_ROWS)
+        if self._may_pass(engine):
+            piece = engine.pass_step(self._now(engine), rows=_PIECE_ROWS, has_caught_up=self._has_caught_up)
             if piece is not None:
                 self._apply(piece, self._position)
             if not engine.is_passing:

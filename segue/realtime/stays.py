@@ -9,7 +9,7 @@ from segue.realtime.changes import NOTHING, Stay, carry_on, transitions
 from segue.realtime.people import People
 from segue.store import PersonState, Update
 
-#: The component of those whose id is nobody's any more: they leave when everybody is evaluated.
+#: The component of those whose id is nobody's (any more, or yet): they leave when everybody is evaluated.
 NOBODIES = -1
 
 
@@ -24,6 +24,7 @@ class Stays:
         self._people = people
         self._stays: dict[str, Stay] = {}
         self._places: dict[int, list[str]] = {}  # component → people that the store knows there
+        self._nobodies: dict[str, None] = {}
         self._in_store: set[str] | None = None  # during a first fill: people who have come into the store
 
     def __len__(self) -> int:
@@ -58,7 +59,11 @@ class Stays:
         for person in people:
             into = person if person in alive else self._people.survivor(person)
             root = alive.get(into or person, NOBODIES)
-            self._places.setdefault(root, []).append(person)
+            if root == NOBODIES:
+                self._nobodies[person] = None
+            else:
+                self._nobodies.pop(person, None)
+                self._places.setdefault(root, []).append(person)
             found[root] = None
         return list(found)
 
@@ -73,7 +78,7 @@ class Stays:
     def people_in(self, roots: Iterable[int]) -> Iterator[str]:
         """People that the store knows in these components."""
         for root in roots:
-            yield from self._places.get(root, ())
+            yield from self._nobodies if root == NOBODIES else self._places.get(root, [])
 
     def states(self, roots: Iterable[int]) -> Mapping[int, Said]:
         """Component → person → segments, of those who are in any."""
@@ -83,7 +88,17 @@ class Stays:
         }
 
     def before(self, roots: Iterable[int]) -> dict[str, Stay]:
-        """The stays of the people in these components."""
+        """The stays of the people in these components.
+
+        An engine may have died when the store had part of a batch: to the next one, whoever was new in it is nobody
+        until the batch has come again.
+        """
+        if self._nobodies:
+            for root in roots:
+                come = [p for p in self._people.people_of(root) if p in self._nobodies] if root != NOBODIES else []
+                for person in come:
+                    del self._nobodies[person]
+                    self._places.setdefault(root, []).append(person)
         return {person: self._stays[person] for person in self.people_in(roots) if person in self._stays}
 
     def carried_on(self, person: str, segments: tuple[str, ...], as_of: datetime) -> tuple[Stay, bool]:
@@ -98,7 +113,10 @@ class Stays:
 
     def live_in(self, root: int, people: Iterable[str]) -> None:
         """These are the people of a component now."""
-        self._places[root] = list(people)
+        if root == NOBODIES:
+            self._nobodies.clear()
+        else:
+            self._places[root] = list(people)
 
     def update(
         self,

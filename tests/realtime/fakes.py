@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from segue.log import Entry
+from segue.log import Entry, LogStatus
 from tests.realtime.world import Remembered, raw_events
 
 
@@ -31,6 +31,10 @@ class FakeLog:
                 found.append(entry)
                 limit_bytes -= len(entry.payload)
         return found
+
+    def status(self) -> LogStatus:
+        newest = self.entries[-1].position if self.entries else ""
+        return LogStatus(entries=len(self.entries), bytes=0, ceiling_bytes=0, newest=newest, lags={})
 
     def commit(self, reader: str, position: str) -> None:
         self.commits[reader] = max(position, self.commits.get(reader, ""))

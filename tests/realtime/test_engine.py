@@ -107,6 +107,46 @@ def test_what_is_no_identifier_joins_nobody_and_holds_up_nobody(hard_project: Pr
     assert set(store.memberships()) == {person_id_of(*name) for name in names} | {person_id_of("user_id", "u1")}
 
 
+@pytest.mark.parametrize("is_first", [True, False], ids=["before the others", "after the others"])
+def test_whom_half_a_batch_has_brought_is_told_of_once(hard_project: Project, is_first: bool) -> None:
+    dead, store = Engine(hard_project, horizon_seconds=HORIZON), Remembered()
+    batch = raw_events([track(n, START, user_id=f"u{n}") for n in range(3)])
+    dead.collect(batch, START)
+    half, is_last = next(dead.settle(START, rows=1))
+    assert not is_last
+    store.apply(half)
+    before = len(store.told)
+    assert before
+
+    engine = Engine(hard_project, horizon_seconds=HORIZON)
+    engine.restore(store.people.items())
+    engine.start_pass("time", all_people=False)
+    if not is_first:
+        update = engine.pass_step(START, has_caught_up=False)
+        assert update is None or not update.transitions
+        assert engine.is_passing, "somebody's events may be on their way"
+    store.apply(engine.batch(batch, START))
+    while (update := engine.pass_step(START)) is not None:
+        store.apply(update)
+    assert not engine.is_passing
+    assert all(t.change == "entered" and t.cause == "event" for t in store.told)
+    assert len(store.people) == 3
+    assert engine.memberships() == store.memberships()
+
+
+def test_who_is_nobodys_leaves_when_all_has_come(hard_project: Project) -> None:
+    store = Remembered()
+    store.apply(Engine(hard_project, horizon_seconds=HORIZON).batch(raw_events([track(0, START, user_id="u0")]), START))
+    engine = Engine(hard_project, horizon_seconds=HORIZON)
+    engine.restore(store.people.items())
+    engine.start_pass("time", all_people=False)
+    assert engine.pass_step(START, has_caught_up=False) is None
+    update = engine.pass_step(START)
+    assert update is not None
+    store.apply(update)
+    assert store.memberships() == {}
+
+
 def test_a_new_definition_is_filled_in_for_everyone(hard_project: Project) -> None:
     engine, store = Engine(hard_project, horizon_seconds=HORIZON), Remembered()
     store.apply(engine.batch(raw_events([track(n, START, user_id=f"u{n}") for n in range(50)]), START))

@@ -1,7 +1,9 @@
 """The process around the engine: beginning from a warehouse, dying anywhere, taking over, new definitions."""
 
+import functools
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 from segue.events import ensure_tables
 from segue.models import Project
+from segue.realtime.engine import Engine
 from segue.realtime.service import Service
 from segue.settings import Settings
 from segue.warehouse import Warehouse
@@ -128,6 +131,37 @@ def test_an_engine_that_dies_at_a_write_is_as_if_it_had_not(
     truth = Truth(hard_project, raw_events([m for batch in batches for m in batch]), until=now)
     assert store.state.memberships() == truth.at(now)
     truth.close()
+
+
+def test_whom_half_a_batch_has_brought_neither_leaves_nor_enters_again(
+    home: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "settle", functools.partialmethod(Engine.settle, rows=1))
+    log, store = FakeLog(), FakeStore()
+    now = START + timedelta(minutes=1)
+    running = Running(home, log, store, lambda: now)
+    until(lambda: store.filled)
+    store.die_after = store.apply_count + 1
+    log.put([track(n, START, user_id=f"u{n}") for n in range(3)])
+    until(lambda: running.error is not None)
+    running.stop()
+    assert store.at == "", "the batch counts when all of it is there"
+    assert len(store.state.people) == 1
+    store.holder = None
+    # The batch comes again when everybody else has been evaluated, or before.
+    held_back = threading.Event()
+    read = log.read
+    monkeypatch.setattr(log, "read", lambda *words, **options: read(*words, **options) if held_back.is_set() else [])
+    running = Running(home, log, store, lambda: now)
+    time.sleep(1)
+    held_back.set()
+    until(lambda: store.at == log.entries[-1].position)
+    running.stop()
+    assert running.error is None
+    told = Counter((t.person_id, t.segment, t.change) for t in store.state.told)
+    assert {change for _, _, change in told} == {"entered"}
+    assert set(told.values()) == {1}
+    assert len({person for person, _, _ in told}) == 3
 
 
 def test_a_second_engine_waits_and_takes_over(home: Settings) -> None:
