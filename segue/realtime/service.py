@@ -36,6 +36,7 @@ Refused = Callable[[Project], Mapping[str, str]]
 _PROJECT_SECONDS = 3.0
 _WAREHOUSE_SECONDS = 30.0
 _STATUS_SECONDS = 1.0
+_QUIET_SECONDS = 1.0
 _LOOK_SECONDS = 0.005  # until it is asked whether a look is over
 #: Messages of a backlog that are taken before anybody is evaluated.
 _COLLECT_AT_MOST = 1_000_000
@@ -74,6 +75,7 @@ class Service:
         self._stop = threading.Event()
         self._lease = Lease(store, owner, self._stop)
         self._begin_as = "time"  # cause of what the first pass of the next engine finds
+        self._worked = 0.0  # when the last batch came, as `time.monotonic` counts
         self._collected = 0  # messages that wait to be settled
         self._collected_last: Batch | None = None
         self._position: Position = ""
@@ -228,6 +230,7 @@ class Service:
         return engine.is_passing and (engine.pass_left > 0 or self._has_caught_up)
 
     def _work_on(self, engine: Engine, batch: Batch) -> None:
+        self._worked = time.monotonic()
         as_of = self._now(engine)
         if batch.accepted.num_rows:
             # The collector's clock may be a little ahead of ours.
@@ -281,7 +284,8 @@ class Service:
                 self.figures.looking.took(started, time.monotonic())
         elif not is_busy or self.figures.looking.may(time.monotonic()):
             # More people take longer, and what comes meanwhile shares the processor with them.
-            begun = engine.begin_look(self._now(engine), limit=LOOK_PEOPLE // 5 if is_busy else LOOK_PEOPLE)
+            is_quiet = time.monotonic() - self._worked > _QUIET_SECONDS
+            begun = engine.begin_look(self._now(engine), limit=LOOK_PEOPLE if is_quiet else LOOK_PEOPLE // 5)
             if begun is not None:
                 self._looking = begun, self._beside.submit(begun.run), time.monotonic()
 
