@@ -477,8 +477,9 @@ class Engine:
                         )
                     )
             self._stays.live_in(root, identifiers)
-            members = {person: after[person].segments for person in identifiers if after[person].segments}
-            self._ahead.touch(root, members if is_foreseen else None)
+            self._ahead.touch(
+                root, {p: after[p].segments for p in identifiers if after[p].segments} if is_foreseen else None
+            )
         if and_nobodies:
             self._stays.live_in(NOBODIES, ())
         return self._stays.update(before, after, states, merges, as_of=as_of, cause=cause)

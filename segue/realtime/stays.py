@@ -87,19 +87,17 @@ class Stays:
             for root in roots
         }
 
-    def before(self, roots: Iterable[int]) -> dict[str, Stay]:
+    def before(self, roots: Sequence[int]) -> dict[str, Stay]:
         """The stays of the people in these components.
 
         An engine may have died when the store had part of a batch: to the next one, whoever was new in it is nobody
         until the batch has come again.
         """
+        found = list(self.people_in(roots))
         if self._nobodies:
-            for root in roots:
-                come = [p for p in self._people.people_of(root) if p in self._nobodies] if root != NOBODIES else []
-                for person in come:
-                    del self._nobodies[person]
-                    self._places.setdefault(root, []).append(person)
-        return {person: self._stays[person] for person in self.people_in(roots) if person in self._stays}
+            alive = (p for root in roots if root != NOBODIES for p in self._people.people_of(root))
+            found += [person for person in alive if person in self._nobodies]
+        return {person: self._stays[person] for person in found if person in self._stays}
 
     def carried_on(self, person: str, segments: tuple[str, ...], as_of: datetime) -> tuple[Stay, bool]:
         """The stay of a person who is in these segments now, and whether it is another one than before."""
@@ -115,8 +113,11 @@ class Stays:
         """These are the people of a component now."""
         if root == NOBODIES:
             self._nobodies.clear()
-        else:
-            self._places[root] = list(people)
+            return
+        self._places[root] = list(people)
+        if self._nobodies:
+            for person in self._places[root]:
+                self._nobodies.pop(person, None)
 
     def update(
         self,

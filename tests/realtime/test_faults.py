@@ -6,7 +6,6 @@ import functools
 import json
 import random
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -27,6 +26,7 @@ from segue.valkey import connect, running
 from tests.mortal import Died, Fate, connecting
 from tests.realtime.fakes import judge
 from tests.realtime.world import START, Truth, raw_events
+from tests.waiting import until
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
@@ -119,7 +119,7 @@ class World:
         service = self.engine(fate)
         thread = threading.Thread(target=_quietly, args=(service.run,))
         thread.start()
-        until(lambda: fate.is_dead or not thread.is_alive() or self._is_done())
+        until(lambda: fate.is_dead or not thread.is_alive() or self._is_done(), seconds=60)
         service.stop()
         thread.join(30)
         assert not thread.is_alive()
@@ -151,13 +151,6 @@ class World:
 def _quietly(run: Callable[[], None]) -> None:
     with contextlib.suppress(Died):
         run()
-
-
-def until(is_true: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 def die(world: World, places: Iterable[int]) -> int:

@@ -19,6 +19,7 @@ from segue.settings import Settings
 from segue.warehouse import Warehouse
 from tests.realtime.fakes import Died, FakeLog, FakeStore, judge
 from tests.realtime.world import START, Truth, raw_events
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -61,13 +62,6 @@ class Running:
         self.service.stop()
         self.thread.join(timeout=30)
         assert not self.thread.is_alive()
-
-
-def until(is_true: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def fill_warehouse(settings: Settings, raw: pa.Table) -> None:

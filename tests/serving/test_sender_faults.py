@@ -2,8 +2,7 @@
 
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from segue.store.outbox import Outbox
 from segue.valkey import connect, running
 from tests.mortal import in_a_process, kill_this_process_before
 from tests.serving.conftest import entered
+from tests.waiting import until
 
 NAME, SECRET = "receiver", "whsec_" + "bm90IGEgc2VjcmV0LCBidXQgbG9uZyBlbm91Z2g="
 
@@ -81,7 +81,7 @@ class World:
         """A sender, until all is sent or it is dead. Whether it lived."""
         home, project = self.settings.home, self.settings.dbt_project
         process = in_a_process(send, home, project, at, dies_with_what_it_read)
-        until(lambda: not process.is_alive() or self._is_done())
+        until(lambda: not process.is_alive() or self._is_done(), seconds=60)
         process.join(2 if dies_with_what_it_read else 0)
         lived = process.is_alive()
         process.kill()
@@ -96,13 +96,6 @@ class World:
         outbox = [row.transition for row in self.store.outbox.read("", limit=1_000_000)]
         assert len(outbox) == self.count
         return sum(delivery_faults(outbox, self.receiver.arrived)) + self.receiver.unsigned
-
-
-def until(is_true: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 @pytest.fixture
