@@ -12,12 +12,10 @@ from segue.clock import from_warehouse, to_warehouse
 from segue.models import Project
 from segue.realtime.ahead import Ahead, Question
 from segue.realtime.changes import Stay
-from segue.realtime.events import IDENTITY_COLUMNS, Arrivals, Future, Seen
+from segue.realtime.facts import Facts
 from segue.realtime.features import Features
-from segue.realtime.history import History
-from segue.realtime.people import People, from_micros, micros
+from segue.realtime.people import from_micros, micros
 from segue.realtime.rules import SegmentRules
-from segue.realtime.sql import conform
 from segue.realtime.staging import Staging
 from segue.realtime.stays import NOBODIES, Stays
 from segue.realtime.verdicts import Held, Verdict, Verdicts
@@ -79,32 +77,20 @@ class Engine:
         horizon_seconds: int = 300,
     ) -> None:
         self.project = project
-        self.staging = Staging(project)
-        self._verdicts = Verdicts(project, self.staging, held or _nothing_held, dict(refused or {}))
-        self.history = History(pa.schema([self.staging.schema.field(name) for name in self._verdicts.columns]))
-        self.people = People(project.rules)
-        self._seen = Seen()
-        self._needs_sightings = self._verdicts.reads_sightings
-        self._arrivals = Arrivals(self.staging, self.people, needs_sightings=self._needs_sightings)
+        staging = Staging(project)
+        self._verdicts = Verdicts(project, staging, held or _nothing_held, dict(refused or {}))
+        self.facts = Facts(project, staging, self._verdicts.columns, needs_sightings=self._verdicts.reads_sightings)
+        self._people = self.facts.people
         self._ahead = Ahead(horizon_seconds)
-        self._stays = Stays(self.people)
+        self._stays = Stays(self._people)
         self._dirty: set[int] = set()  # collected: identifiers to resolve, components touched
         self._touched: dict[int, None] = {}
         self._pass: deque[int] | None = None
         self._pass_cause, self._pass_all = "load", True
         self._big: dict[int, None] = {}
-        self._future = Future()
         self.as_of = datetime(1970, 1, 1, tzinfo=UTC)
         self.caught_by_sweep = 0
         self.evaluated_count = 0
-
-    @property
-    def needed(self) -> list[str]:
-        """Columns of staged events that `load` reads; the others may be missing."""
-        wanted = {*self.history.schema.names, *IDENTITY_COLUMNS}
-        wanted |= {"occurred_at", "received_at", "load_id"}
-        reads_more = self.staging.identity_reads_more_than(IDENTITY_COLUMNS)
-        return [name for name in self.staging.types if reads_more or name in wanted]
 
     # What is known to begin with.
 
@@ -116,25 +102,9 @@ class Engine:
         *,
         decisions: Sequence[Mapping[str, object]] = (),
     ) -> None:
-        """Take a history without evaluating it. To be called first, once.
-
-        Args:
-            staged: staged events of messages received by `as_of`, at least the columns `needed`; each message once.
-            hashes: `message_hash` of each.
-            decisions: rows of `identity.decisions`, oldest first.
-        """
+        """Take a history, as `Facts.load`, without evaluating it. To be called first, once."""
         self._advance(as_of)
-        self._seen.fill(hashes)
-        nodes = self._arrivals.learn_all(conform(staged, self.staging.schema), as_of)
-        self.people.decide(decisions)
-        self.people.joined.clear()
-        self.people.resolve(self.people.roots(), as_of)
-        roots = self._arrivals.roots_of(nodes)
-        is_known = roots >= 0
-        rows = staged.select(self.history.schema.names)
-        if not is_known.all():
-            rows, roots = rows.filter(pa.array(is_known)), roots[is_known]
-        self.history.fill(rows, roots)
+        self.facts.load(staged, hashes, as_of, decisions=decisions)
 
     def restore(self, stays: Iterable[tuple[str, Mapping[str, datetime]]]) -> None:
         """Take over what the store says of people: person_id, segment → entered_at. To be called after `load`."""
@@ -158,7 +128,7 @@ class Engine:
             all_people: also update people whose segments stayed as they were, for their features.
             in_store: of a load, people that the store has already: what changes for them is told as any change.
         """
-        self._pass = deque(self.people.roots())
+        self._pass = deque(self._people.roots())
         self._pass_cause, self._pass_all = cause, all_people
         self._stays.first_fill(in_store if cause == "load" else None)
 
@@ -175,10 +145,10 @@ class Engine:
         piece: dict[int, None] = {}
         budget = rows
         while self._pass and budget > 0:
-            root = self.people.root(self._pass.popleft())
+            root = self._people.root(self._pass.popleft())
             if root not in piece:
                 piece[root] = None
-                budget -= self.history.count(root) + 10
+                budget -= self.facts.history.count(root) + 10
         is_over = not self._pass and has_caught_up
         if is_over:
             self._pass = None
@@ -214,7 +184,7 @@ class Engine:
     def collect(self, raw: pa.Table, as_of: datetime) -> None:
         """Take messages, and leave whom they concern to `settle`: a long backlog is evaluated once, not each time."""
         self._advance(as_of)
-        dirty, touched = self._add([raw, *self._future.arrived(as_of)], as_of)
+        dirty, touched = self._add([raw, *self.facts.arrived(as_of)], as_of)
         self._dirty |= dirty
         self._touched |= touched
 
@@ -225,8 +195,8 @@ class Engine:
         """
         self._advance(as_of)
         (dirty, self._dirty), (touched, self._touched) = (self._dirty, set()), (self._touched, {})
-        news = self.people.resolve(dirty, as_of) if dirty else []
-        roots = list(dict.fromkeys(self.people.root(n) for n in (*touched, *dirty)))
+        news = self._people.resolve(dirty, as_of) if dirty else []
+        roots = list(dict.fromkeys(self._people.root(n) for n in (*touched, *dirty)))
         piece: list[int] = []
         budget = rows
         for root in roots:
@@ -234,35 +204,35 @@ class Engine:
                 yield self._evaluate(piece, as_of, cause="event"), False
                 piece, budget = [], rows
             piece.append(root)
-            budget -= min(self.history.count(root), BIG) + 10
+            budget -= min(self.facts.history.count(root), BIG) + 10
         yield self._evaluate(piece, as_of, cause="event", merges=news), True
 
     def absorb(self, raw: pa.Table, as_of: datetime) -> None:
         """Take messages whose effect the store has already; nobody is evaluated. To be called before `restore`."""
         self._advance(as_of)
         dirty, _ = self._add([raw], as_of)
-        self.people.resolve(dirty, as_of)
+        self._people.resolve(dirty, as_of)
 
     def decide(self, decisions: Sequence[Mapping[str, object]], as_of: datetime) -> Update:
         """Take over what was decided by hand, all rows of `identity.decisions`, and evaluate whom it concerns."""
         self._advance(as_of)
-        changed = self.people.decide(decisions)
+        changed = self._people.decide(decisions)
         self._follow_joins()
         return self._take([], as_of, unsure=changed)
 
     def due(self, as_of: datetime) -> Update | None:
         """Evaluate those whose time has come; None when there are none."""
         self._advance(as_of)
-        nodes = self.people.due(as_of)
-        arrived = self._future.arrived(as_of)
+        nodes = self._people.due(as_of)
+        arrived = self.facts.arrived(as_of)
         timed = self._ahead.due(micros(to_warehouse(as_of)))
         late = self._ahead.overdue(micros(to_warehouse(as_of)), 200)
         if arrived:
             return self._take(arrived, as_of, also=(*timed, *late), unsure=nodes)
         if not nodes and not timed and not late:
             return None
-        news = self.people.resolve(nodes, as_of)
-        roots = list(dict.fromkeys((*(self.people.root(n) for n in nodes), *timed, *late)))
+        news = self._people.resolve(nodes, as_of)
+        roots = list(dict.fromkeys((*(self._people.root(n) for n in nodes), *timed, *late)))
         # Whoever has waited for an identity is another person than the one that was looked at.
         update = self._evaluate(roots, as_of, cause="time", merges=news, all_people=False, is_foreseen=not nodes)
         if late:
@@ -293,7 +263,7 @@ class Engine:
         if question is None:
             return None
         moment = from_warehouse(from_micros(question.moment))
-        rows, identifiers = self.history.take(question.components), self.people.table(question.components, moment)
+        rows, identifiers = self.facts.of(question.components, moment)
         return Look(question, self._verdicts, self.rules, rows, identifiers, moment)
 
     def end_look(self, look: Look, answer: pa.Table | None) -> None:
@@ -311,9 +281,8 @@ class Engine:
     @property
     def next_due(self) -> datetime | None:
         """When `due` has something to do next, as far as is known."""
-        moments = [self.people.next_wait, self._future.next_at]
         timer = self._ahead.next_due()
-        moments.append(None if timer is None else from_warehouse(from_micros(timer)))
+        moments = (self.facts.next_at, None if timer is None else from_warehouse(from_micros(timer)))
         return min((m for m in moments if m is not None), default=None)
 
     @property
@@ -360,13 +329,7 @@ class Engine:
         """
         staging = Staging(project)
         verdicts = Verdicts(project, staging, held, dict(refused or {}))
-        if project.rules != self.project.rules:
-            return False
-        if staging.sql != self.staging.sql or staging.identity_sql != self.staging.identity_sql:
-            return False
-        if not set(verdicts.columns) <= set(self.history.schema.names):
-            return False
-        if verdicts.reads_sightings and not self._needs_sightings:
+        if not self.facts.suffice(project, staging, verdicts.columns, needs_sightings=verdicts.reads_sightings):
             return False
         self.project, self._verdicts = project, verdicts
         return True
@@ -386,48 +349,33 @@ class Engine:
     def _take(
         self, tables: Sequence[pa.Table], as_of: datetime, *, also: Sequence[int] = (), unsure: Collection[int] = ()
     ) -> Update:
-        dirty, touched = self._add([*tables, *self._future.arrived(as_of)], as_of)
+        dirty, touched = self._add([*tables, *self.facts.arrived(as_of)], as_of)
         dirty.update(unsure)
-        news = self.people.resolve(dirty, as_of) if dirty else []
-        roots = list(dict.fromkeys(self.people.root(n) for n in (*touched, *dirty, *also)))
+        news = self._people.resolve(dirty, as_of) if dirty else []
+        roots = list(dict.fromkeys(self._people.root(n) for n in (*touched, *dirty, *also)))
         return self._evaluate(roots, as_of, cause="event", merges=news)
 
     def _add(self, tables: Sequence[pa.Table], as_of: datetime) -> tuple[set[int], dict[int, None]]:
-        """Put messages into the history: identifiers of components to resolve, and components touched."""
-        dirty: set[int] = set()
-        touched: dict[int, None] = {}
-        for raw in tables:
-            fresh = self._seen.new(self._future.hold_back(raw, as_of))
-            if not fresh.num_rows:
-                continue
-            staged = self.staging.stage(fresh, as_of)
-            nodes = self._arrivals.learn(staged, as_of, dirty)
-            roots = [self.people.root(node) if node >= 0 else -1 for node in nodes]
-            self._follow_joins()
-            rows = staged.select(self.history.schema.names)
-            if -1 in roots:
-                rows, roots = rows.filter(pa.array([r >= 0 for r in roots])), [r for r in roots if r >= 0]
-            self.history.append(rows.combine_chunks(), roots)
-            touched |= dict.fromkeys(roots)
+        """Identifiers of components to resolve, and components touched."""
+        dirty, touched = self.facts.add(tables, as_of)
+        self._follow_joins()
         return dirty, touched
 
     def _follow_joins(self) -> None:
-        for into, gone in self.people.joined:
-            self.history.join(into, gone)
+        for into, gone in self.facts.joins():
             self._ahead.join(gone)
             self._stays.join(into, gone)
             if self._big.pop(gone, 0) is None:
                 self._big[into] = None
-        self.people.joined.clear()
 
     def _answers(self, roots: Collection[int], as_of: datetime) -> Evaluated:
         """What the SQL says of the people of these components."""
-        rows, identifiers = self.history.take(roots), self.people.table(roots, as_of)
+        rows, identifiers = self.facts.of(roots, as_of)
         self.evaluated_count += len(roots)
         return self._by_component(roots, self._verdicts.ask(rows, identifiers, as_of))
 
     def _by_component(self, roots: Collection[int], said: Iterable[Verdict]) -> Evaluated:
-        person_root = {person: root for root in roots for person in self.people.people_of(root)}
+        person_root = {person: root for root in roots for person in self._people.people_of(root)}
         found: Evaluated = {root: {} for root in roots}
         for person, names, features in said:
             root = person_root.get(person)
@@ -449,7 +397,7 @@ class Engine:
     ) -> Update:
         if not big_too:
             # Whoever waits apart is evaluated with what has come until then.
-            apart = [root for root in roots if self.history.count(root) > BIG]
+            apart = [root for root in roots if self.facts.history.count(root) > BIG]
             if apart:
                 self._big |= dict.fromkeys(apart)
                 held_up = set(apart)
@@ -460,7 +408,7 @@ class Engine:
         states: list[PersonState] = []
         for root in roots:
             said = answers[root]
-            identifiers = self.people.identifiers_of(root)
+            identifiers = self._people.identifiers_of(root)
             for person, keys in identifiers.items():
                 names, features = said.get(person, ((), None))
                 names = self._verdicts.hold(self._stays.segments(person), names)

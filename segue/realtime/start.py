@@ -87,7 +87,7 @@ class Sources:
         with self._warehouse.read() as con:
             project.normaliser.register(con)
             self._load(con, engine, as_of)
-        log.info("%s events of history are loaded", f"{engine.history.row_count:,}")
+        log.info("%s events of history are loaded", f"{engine.facts.history.row_count:,}")
         for payload in (*files, *logged):
             engine.absorb(self._judge(payload), as_of)
         return engine
@@ -162,8 +162,8 @@ class Sources:
             return
         self.load_id = newest
         raw_columns = ", ".join(quote(name) for name in TABLES[RAW])
-        staging = rewrite(engine.staging.model.compiled_sql, {RAW: "known_events"})
-        needed = ", ".join(quote(name) for name in engine.needed)
+        staging = rewrite(engine.facts.staging.model.compiled_sql, {RAW: "known_events"})
+        needed = ", ".join(quote(name) for name in engine.facts.needed)
         con.execute("set variable as_of = $1::timestamp", [to_warehouse(as_of)])
         staged = con.execute(
             f"with known_events as (select {raw_columns} from raw.events where load_id <= {newest:d})"

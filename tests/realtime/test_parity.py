@@ -172,7 +172,7 @@ def _restarted(project: Project, raw: Any, store: Remembered, moment: Any, decis
     engine = Engine(project, horizon_seconds=HORIZON)
     known = Seen().new(raw)
     engine.load(
-        engine.staging.stage(known, moment), known["message_hash"].combine_chunks(), moment, decisions=decisions
+        engine.facts.staging.stage(known, moment), known["message_hash"].combine_chunks(), moment, decisions=decisions
     )
     engine.restore(store.people.items())
     return engine
