@@ -8,8 +8,8 @@ import dagster as dg
 from orchestration import present
 from orchestration.automation import REFRESH, WRITER
 from orchestration.keys import PROBABLE
+from orchestration.project import PROJECT
 from orchestration.resources import Clock, Turn, Warehouse
-from segue.identifiers import load_rules
 from segue.identity import REASONS, stitch
 from segue.identity.probable import curve_chart, known_browsers, learn, signals, weights_chart, write_probable
 from segue.warehouse import Connection
@@ -72,7 +72,7 @@ def identifiers(
 ) -> Iterator[dg.MaterializeResult]:
     """Links identifiers that belong together; a person keeps the oldest id."""
     as_of = clock.as_of(context)
-    rules = load_rules(warehouse.settings.dbt_project)
+    rules = PROJECT.rules
     with warehouse.write("identity", as_of=as_of) as con:
         report = stitch(con, as_of=as_of, rules=rules)
     with warehouse.read() as con:

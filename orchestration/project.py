@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from segue.models import Project, prepare
+from segue.models import Project, prepare, published
 from segue.settings import Settings, load_settings
 
 #: `PID:HOME`, set by a code server for its children, which execute runs: they work with the state the graph was
@@ -20,8 +20,10 @@ def current(settings: Settings) -> Project:
     """
     server, _, pinned = os.environ.get(PINNED_VARIABLE, "").partition(":")
     home = Path(pinned)
-    if server == str(os.getppid()) and home.is_relative_to(settings.dbt_home) and (home / "project.json").exists():
-        return Project.from_json((home / "project.json").read_text(), home=home)
+    if server == str(os.getppid()) and home.is_relative_to(settings.dbt_home):
+        project = published(settings, home)
+        if project is not None:
+            return project
     project = prepare(settings)
     if _is_code_server():
         os.environ[PINNED_VARIABLE] = f"{os.getpid()}:{project.project_dir.parent}"

@@ -201,9 +201,9 @@ def _identifiers(count: int) -> str:
 
 
 def _rules() -> "Rules":
-    from segue.identifiers import load_rules
+    from segue.models import prepare
 
-    return load_rules(settings().dbt_project)
+    return prepare(settings()).rules
 
 
 def _normaliser() -> "Normaliser":

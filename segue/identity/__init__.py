@@ -7,7 +7,17 @@ somebody split or merged by hand stays so.
 Never: guesses, outside of `identity.probable_links`, which joins nobody; reads an address in clear.
 """
 
-from segue.identity.decisions import Edge, Plan, carry_out, explain, plan_merge, plan_split, read_decisions, stitcher
+from segue.identity.decisions import (
+    Edge,
+    Plan,
+    carry_out,
+    explain,
+    plan_merge,
+    plan_split,
+    read_decisions,
+    stitcher,
+    stitcher_of,
+)
 from segue.identity.graph import Resolution, resolve
 from segue.identity.impact import Impact, impact
 from segue.identity.lookup import IdentifierRow, MergeRow, Person, RefusedRow, lookup, people
@@ -38,4 +48,5 @@ __all__ = [
     "resolve",
     "stitch",
     "stitcher",
+    "stitcher_of",
 ]

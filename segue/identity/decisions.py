@@ -164,6 +164,11 @@ def stitcher(rules: Rules, decisions: Sequence[Mapping[str, Any]]) -> Callable[[
     return run
 
 
+def stitcher_of(con: Connection, rules: Rules) -> Callable[[Connection, datetime], StitchReport]:
+    """The same, with what was decided by hand until now as the warehouse `con` knows it."""
+    return stitcher(rules, read_decisions(con))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One link of a path, from one identifier to the next."""

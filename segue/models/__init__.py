@@ -10,7 +10,7 @@ from segue.models.described import without_model
 from segue.models.environment import dbt_environment
 from segue.models.evaluate import Evaluation, Evaluator, Stitch, evaluate, run_chain
 from segue.models.person_local import Refusal, person_local, warehouse_only
-from segue.models.prepare import fingerprint_of, prepare
+from segue.models.prepare import fingerprint_of, prepare, published
 from segue.models.project import BrokenModel, Model, Project
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "fingerprint_of",
     "person_local",
     "prepare",
+    "published",
     "run_chain",
     "warehouse_only",
     "without_model",

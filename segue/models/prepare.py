@@ -51,14 +51,14 @@ def prepare(settings: Settings, *, force: bool = False) -> Project:
     """
     fingerprint = fingerprint_of(settings)
     home = settings.dbt_home / "projects" / fingerprint
-    if not force and (project := _published(settings, home, fingerprint)) is not None:
+    if not force and (project := published(settings, home)) is not None:
         _point_to(settings, fingerprint)
         return project
     with WriterLock(settings.dbt_home / "prepare.lock").held("prepare the dbt project"):
-        if force or (project := _published(settings, home, fingerprint)) is None:
+        if force or (project := published(settings, home)) is None:
             load_rules(settings.dbt_project)  # before dbt fails on them in its own words
             _build(settings, home)
-            project = _published(settings, home, fingerprint)
+            project = published(settings, home)
             assert project is not None
         _point_to(settings, fingerprint)
         _prune(settings)
@@ -92,14 +92,15 @@ def _source_files(root: Path) -> list[Path]:
     return [path for path in found if path.is_file()]
 
 
-def _published(settings: Settings, home: Path, fingerprint: str) -> Project | None:
+def published(settings: Settings, home: Path) -> Project | None:
+    """A state that was published before, by its folder; None when it is not there."""
     try:
         text = (home / _RESULT).read_text()
     except OSError:
         return None
     return replace(
         Project.from_json(text, home=home),
-        fingerprint=fingerprint,
+        fingerprint=home.name,
         rules=load_rules(home / "project"),
         normaliser=Normaliser(load_key(settings)),
     )

@@ -94,7 +94,7 @@ def examples(
         con: the warehouse.
         wanted: as declared.
         as_of: the end of the last horizon.
-        stitch: makes the identity tables as of a time; None: `segue.identity.stitch`.
+        stitch: makes the identity tables as of a time; None: `segue.identity`, by the project's rules.
 
     Returns:
         By name of the propensity; none of a propensity for which the history is too short.
@@ -109,28 +109,27 @@ def examples(
         return {}
     ends = {t + timedelta(days=p.horizon_days) for p in wanted for t in asked[p.name]}
     times = sorted(ends.union(*(asked[p.name] for p in wanted)))
-    scratch = duckdb.connect(":memory:")
     names = [p.name for p in wanted]
-    with Evaluator(
-        project,
-        con,
-        until=as_of,
-        stitch=stitch or _stitch,
-        targets=[FEATURES, *names],
-        events=_events(con, most_people),
-    ) as past:
-        for number, time in enumerate(times):
-            state = past.at(time)
-            failed = next((f"{n}: {why}" for n, why in state.failed.items() if n in (FEATURES, *names)), None)
-            if failed is not None:
-                raise DefinitionError(f"features of {time:%Y-%m-%d} cannot be made: {failed}", fix="`segue check`")
-            _keep(scratch, state.con, number, project, wanted)
     places = {time: number for number, time in enumerate(times)}
     found = {}
-    for p in wanted:
-        pairs = [(places[t], places[t + timedelta(days=p.horizon_days)]) for t in asked[p.name]]
-        found[p.name] = _examples(scratch, p, asked[p.name], pairs)
-    scratch.close()
+    with duckdb.connect(":memory:") as scratch:
+        with Evaluator(
+            project,
+            con,
+            until=as_of,
+            stitch=stitch or _stitcher(project, con),
+            targets=[FEATURES, *names],
+            events=_events(con, most_people),
+        ) as past:
+            for number, time in enumerate(times):
+                state = past.at(time)
+                failed = next((f"{n}: {why}" for n, why in state.failed.items() if n in (FEATURES, *names)), None)
+                if failed is not None:
+                    raise DefinitionError(f"features of {time:%Y-%m-%d} cannot be made: {failed}", fix="`segue check`")
+                _keep(scratch, state.con, number, project, wanted)
+        for p in wanted:
+            pairs = [(places[t], places[t + timedelta(days=p.horizon_days)]) for t in asked[p.name]]
+            found[p.name] = _examples(scratch, p, asked[p.name], pairs)
     return found
 
 
@@ -218,7 +217,7 @@ def _examples(
     )
 
 
-def _stitch(con: Connection, as_of: datetime) -> object:
-    from segue.identity import stitch  # loads scipy
+def _stitcher(project: Project, con: Connection) -> Stitch:
+    from segue.identity import stitcher_of  # loads scipy
 
-    return stitch(con, as_of=as_of)
+    return stitcher_of(con, project.rules)

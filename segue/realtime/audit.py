@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from segue.clock import to_warehouse
-from segue.identity import read_decisions, stitcher
+from segue.identity import stitcher_of
 from segue.log import open_log
 from segue.models import Evaluator, Project
 from segue.models.check import empty_lake
@@ -244,7 +244,7 @@ class _Comparison:
             self._project,
             self._con,
             until=self._as_of,
-            stitch=stitcher(self._project.rules, read_decisions(self._con)),
+            stitch=stitcher_of(self._con, self._project.rules),
             targets=[s.name for s in self._evaluated],
             events=events,
             model_seconds=self._settings.model_seconds,

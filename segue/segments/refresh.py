@@ -111,7 +111,7 @@ def backfill(
         days: UTC dates in any order.
         recorded_at: when this is written; None: the rows say the time they tell of, as a refresh each day does.
         progress: called with the report of each day once it is written.
-        stitcher: makes the identity tables as of a time; None: `segue.identity`.
+        stitcher: makes the identity tables as of a time; None: `segue.identity`, by the project's rules.
         segments: names of the segments to fill in; None: all. The rest of their exclusive groups is filled in with
             them, since who is in one depends on the others.
     """
@@ -144,9 +144,9 @@ def backfill(
 
 
 def _stitcher(project: Project, source: Connection) -> Stitch:
-    from segue.identity import read_decisions, stitcher  # loads scipy
+    from segue.identity import stitcher_of  # loads scipy
 
-    return stitcher(project.rules, read_decisions(source))
+    return stitcher_of(source, project.rules)
 
 
 def _whole_groups(segments: Sequence[Segment], names: Collection[str] | None) -> frozenset[str]:

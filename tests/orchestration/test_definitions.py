@@ -1,10 +1,14 @@
 """The graph as it is loaded."""
 
+import os
 from graphlib import TopologicalSorter
 from itertools import pairwise
 
 import dagster as dg
 import pytest
+
+from segue.identifiers import Rules
+from segue.settings import load_settings
 
 KNOWN_SOURCES = {"landing", "realtime/log", "realtime/memberships", "realtime/webhooks"}
 
@@ -34,6 +38,19 @@ def test_every_dbt_model_is_an_asset_of_its_own(defs: dg.Definitions) -> None:
 
     keys = {n.key.to_user_string() for n in defs.resolve_asset_graph().asset_nodes}
     assert {model.relation.replace(".", "/") for model in PROJECT.models} <= keys
+
+
+def test_a_run_works_with_all_of_the_state_that_the_graph_was_loaded_from(
+    defs: dg.Definitions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orchestration import project
+
+    monkeypatch.setenv(project.PINNED_VARIABLE, f"{os.getppid()}:{project.PROJECT.project_dir.parent}")
+    monkeypatch.setattr(project, "prepare", lambda _settings: pytest.fail("an edit since then counts"))
+    found = project.current(load_settings())
+    # Other rules or another key would make other people than the ones in the warehouse.
+    assert found == project.PROJECT
+    assert found.rules == project.PROJECT.rules != Rules()
 
 
 def test_the_flow_is_that_of_the_design(defs: dg.Definitions) -> None:

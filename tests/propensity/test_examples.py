@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from segue.errors import DefinitionError
+from segue.identity import ensure_tables
 from segue.models import Model, Project
 from segue.models.check import empty_lake
 from segue.models.tables import TABLES, create_empty
@@ -107,6 +108,34 @@ def test_what_is_heard_of_later_changes_nothing_at_an_earlier_date(con: Connecti
     )
     after = examples(project(), con, asked(project()), as_of=END, stitch=stitch)["churn"]
     assert after.data_hash == before.data_hash
+
+
+def test_who_was_merged_by_hand_is_one_person_to_learn_from(con: Connection) -> None:
+    identifiers = """
+    select 'user_id' as identifier_type, user_id as identifier_value, min(occurred_at) as first_seen_at,
+        max(occurred_at) as last_seen_at, min(received_at) as first_received_at, max(received_at) as last_received_at,
+        0::bigint as last_load_id, null::varchar as refused_reason
+    from "lake"."staging"."stg_events" group by user_id
+    """
+    links = """
+    select '' as left_type, '' as left_value, '' as right_type, '' as right_value, '' as rule,
+        timestamp '2026-01-01' as first_seen_at, timestamp '2026-01-01' as first_received_at, 1::bigint as link_count,
+        '' as first_message_id, 0::bigint as last_load_id, timestamp '2026-01-01' as last_received_at
+    where false
+    """
+    staging = [
+        model(name, "staging", sql, ("stg_events",), ())
+        for name, sql in (("stg_identifiers", identifiers), ("stg_links", links))
+    ]
+    known = replace(project(), models=(project().models[0], *staging, *project().models[1:]))
+    found = examples(known, con, asked(known), as_of=END)["churn"]
+    ensure_tables(con)
+    con.execute(
+        "insert into identity.decisions (decision_id, decided_at, kind, left_type, left_value, right_type, right_value,"
+        " rule) values ('d', timestamp '2026-01-02', 'merge', 'user_id', 'u0', 'user_id', 'u3', 'merge')"
+    )
+    merged = examples(known, con, asked(known), as_of=END)["churn"]
+    assert len(merged.labels) == len(found.labels) - len(found.cutoffs)
 
 
 def test_a_table_that_is_there_only_as_it_is_today_is_a_leak(con: Connection) -> None:
