@@ -23,7 +23,7 @@ from segue.store import PersonState, Update
 
 log = logging.getLogger(__name__)
 
-#: A component with more rows is evaluated apart from the others, so that it holds up nobody.
+#: A component with more rows is evaluated apart from the others that a batch touches, so that it holds up nobody.
 BIG = 5_000
 
 #: People that one look ahead is about: fewer cost more each.
@@ -87,7 +87,7 @@ class Engine:
         self._touched: dict[int, None] = {}
         self._pass: deque[int] | None = None
         self._pass_cause, self._pass_all = "load", True
-        self._big: dict[int, None] = {}
+        self._big: dict[int, str] = {}  # components that wait to be evaluated apart → cause
         self.as_of = datetime(1970, 1, 1, tzinfo=UTC)
         self.caught_by_sweep = 0
         self.evaluated_count = 0
@@ -153,8 +153,9 @@ class Engine:
         if is_over:
             self._pass = None
         update = self._evaluate(
-            list(piece), as_of, cause=self._pass_cause, all_people=self._pass_all, and_nobodies=is_over
-        )
+            list(piece), as_of,
+            cause=self._pass_cause, all_people=self._pass_all, big_too=True, and_nobodies=is_over,
+        )  # fmt: skip
         if is_over:
             self._stays.first_fill(None)
         return update
@@ -245,9 +246,8 @@ class Engine:
         if not self._big:
             return None
         self._advance(as_of)
-        root = next(iter(self._big))
-        del self._big[root]
-        return self._evaluate([root], as_of, cause="event", big_too=True)
+        root, cause = next(iter(self._big.items()))
+        return self._evaluate([root], as_of, cause=cause, big_too=True)
 
     def look_ahead(self, as_of: datetime, *, limit: int = LOOK_PEOPLE) -> bool:
         """One step of finding out who will change with nothing arriving. False: nothing to do at present."""
@@ -365,8 +365,13 @@ class Engine:
         for into, gone in self.facts.joins():
             self._ahead.join(gone)
             self._stays.join(into, gone)
-            if self._big.pop(gone, 0) is None:
-                self._big[into] = None
+            cause = self._big.pop(gone, None)
+            if cause is not None:
+                self._wait_apart(into, cause)
+
+    def _wait_apart(self, root: int, cause: str) -> None:
+        if cause == "event" or root not in self._big:
+            self._big[root] = cause
 
     def _answers(self, roots: Collection[int], as_of: datetime) -> Evaluated:
         """What the SQL says of the people of these components."""
@@ -395,13 +400,16 @@ class Engine:
         and_nobodies: bool = False,
         is_foreseen: bool = False,
     ) -> Update:
-        if not big_too:
+        if big_too:
+            for root in roots:
+                self._big.pop(root, None)
+        else:
             # Whoever waits apart is evaluated with what has come until then.
-            apart = [root for root in roots if self.facts.history.count(root) > BIG]
+            apart = {root for root in roots if self.facts.history.count(root) > BIG}
+            for root in apart:
+                self._wait_apart(root, cause)
             if apart:
-                self._big |= dict.fromkeys(apart)
-                held_up = set(apart)
-                roots = [root for root in roots if root not in held_up]
+                roots = [root for root in roots if root not in apart]
         answers = self._answers(roots, as_of) if roots else {}
         before = self._stays.before((*roots, NOBODIES) if and_nobodies else roots)
         after: dict[str, Stay] = {}

@@ -94,6 +94,23 @@ def test_somebody_with_very_many_events_holds_up_nobody(hard_project: Project, m
     assert engine.big(START) is None
 
 
+def test_somebody_with_very_many_events_changes_for_the_same_reason_as_anybody(
+    hard_project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "BIG", 20)
+    engine, store = Engine(hard_project, horizon_seconds=HORIZON), Remembered()
+    engine.absorb(raw_events([track(n, START, user_id="bot") for n in range(30)]), START)
+    engine.start_pass("load")
+    while (update := engine.pass_step(START)) is not None:
+        store.apply(update)
+    # Nobody is told of those who were found; that includes them.
+    assert {t.cause for t in store.told} == {"load"}
+    assert set(store.memberships()) == {person_id_of("user_id", "bot")}
+    assert not engine.has_big
+    pass_time(engine, store, START + timedelta(hours=18, seconds=1))
+    assert {t.cause for t in store.told if t.change == "exited"} == {"time"}
+
+
 def test_what_is_no_identifier_joins_nobody_and_holds_up_nobody(hard_project: Project) -> None:
     engine, store = Engine(hard_project, horizon_seconds=HORIZON), Remembered()
     odd = [track(n, START, anonymous_id=f"a{n}", user_id=user) for n, user in enumerate(("null", "NULL", "Undefined"))]
