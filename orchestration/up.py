@@ -64,10 +64,22 @@ def announce(url: str, beside: Realtime) -> None:
 
 
 def dashboard_of(beside: Realtime) -> str:
-    """Where the dashboard answers: on the port that was free; where a proxy stands before it, as the setting says."""
-    if "SEGUE_DASHBOARD_URL" in os.environ or "dashboard" not in beside.services:
-        return ""
-    return beside.services["dashboard"].url
+    """Where the dashboard answers: on the port that was free; empty when it does not run."""
+    return beside.services["dashboard"].url if "dashboard" in beside.services else ""
+
+
+def addresses(settings: Settings, *, ui: str, dashboard: str) -> dict[str, str]:
+    """The addresses that Dagster's processes are told.
+
+    Links lead to where the two answer, unless a setting says otherwise, since a proxy stands before them. Our own
+    sensors never go through a proxy, which may ask for a login.
+    """
+    said = settings.model_fields_set
+    return {
+        "SEGUE_DAGSTER_URL": settings.dagster_url if "dagster_url" in said else ui,
+        "SEGUE_DAGSTER_API_URL": ui,
+        "SEGUE_DASHBOARD_URL": settings.dashboard_url if "dashboard_url" in said or not dashboard else dashboard,
+    }
 
 
 @contextmanager
@@ -91,8 +103,7 @@ def serving(
         **os.environ,
         "SEGUE_HOME": str(settings.home),
         "SEGUE_HISTORY_START": settings.history_start.isoformat(),
-        "SEGUE_DAGSTER_URL": url,
-        "SEGUE_DASHBOARD_URL": dashboard or settings.dashboard_url,
+        **addresses(settings, ui=url, dashboard=dashboard),
         # So that `import orchestration` works without an installed package.
         "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")])),
         "NO_COLOR": "1",

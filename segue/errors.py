@@ -27,6 +27,10 @@ class WarehouseError(SegueError):
     """The warehouse cannot be opened, read or written."""
 
 
+class BusyError(WarehouseError):
+    """Another writer is at work, for longer than whoever asked would wait. Nothing was written; try again."""
+
+
 class DefinitionError(SegueError):
     """A dbt model, segment or contract is not usable; names the file and the reason."""
 

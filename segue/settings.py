@@ -62,7 +62,10 @@ class Settings(BaseSettings):
     settle_seconds: float = Field(
         2.0, ge=0, description="How long a fresh file in the landing zone must stay unchanged before it is read."
     )
-    dagster_url: str = Field("http://127.0.0.1:3000", description="Where the Dagster UI answers; used for links.")
+    dagster_url: str = Field("http://127.0.0.1:3000", description="Where people open the Dagster UI; used for links.")
+    dagster_api_url: str = Field(
+        "", description="Where our own sensors reach the Dagster UI. Empty: as people do; `segue up` sets it by itself."
+    )
     slack_webhook_url: SecretStr | None = Field(None, description="Slack incoming webhook for alerts.")
     slack_token: SecretStr | None = Field(
         None, description="Bot token of a Slack app (xoxb-…): alerts with charts and threads. Comes before the webhook."

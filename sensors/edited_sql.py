@@ -31,10 +31,11 @@ def edited_sql(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Skip
         broken = prepare(settings).broken
     except DefinitionError as error:
         return dg.SkipReason(f"the edited project cannot be used, the one before stays: {error}")
+    url = settings.dagster_api_url or settings.dagster_url
     try:
-        reload(settings.dagster_url)
+        reload(url)
     except DagsterGraphQLClientError as error:
-        return dg.SkipReason(f"edited; the UI at {settings.dagster_url} did not reload it ({error}). Trying again")
+        return dg.SkipReason(f"edited; the UI at {url} did not reload it ({error}). Trying again")
     context.update_cursor(wanted)
     note = f"; not usable: {', '.join(b.name for b in broken)}" if broken else ""
     return dg.SkipReason(f"loaded the edited project {wanted}{note}")

@@ -185,6 +185,9 @@ def announce_failure(
 ) -> AnnounceReport:
     """Announce a failure, a trouble or its end, once per subject and channel, with the promise of `announce`.
 
+    Whoever calls again with the same failure, since its tick was cut short, uses up no attempt: what was refused waits
+    for its pause.
+
     Args:
         kind: `run_failed`, `check_failed`, `trouble`, or `recovered` for the end of one.
         subject_id: the same for the same failure.
@@ -209,8 +212,7 @@ def announce_failure(
         for channel in channels:
             with warehouse.read() as con:
                 before = {e.subject_id: e for e in ledger.entries(con) if e.channel == channel.name}
-            entry = before.get(subject_id)
-            if entry is None or entry.may_be_sent:
+            if ledger.is_due(before.get(subject_id), as_of=as_of):
                 notice = Notice(kind=kind, channel=channel, subjects=(subject_id,))
                 known = {(channel.name, subject): e for subject, e in before.items()}
                 outcomes.append(_send(warehouse, settings, notice, alert, known, as_of))

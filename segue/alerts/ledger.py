@@ -47,6 +47,20 @@ class LedgerEntry:
         return self.status == "failed" and not self.is_final and self.attempts < MAX_ATTEMPTS
 
 
+def is_due(entry: LedgerEntry | None, *, as_of: datetime | None) -> bool:
+    """Whether what the entry is about may be told now.
+
+    Args:
+        entry: None: it has never been tried.
+        as_of: aware UTC; an attempt that failed is not repeated before its pause is over. None: whatever the hour.
+    """
+    if entry is None:
+        return True
+    if not entry.may_be_sent:
+        return False
+    return as_of is None or entry.next_attempt_at is None or entry.next_attempt_at <= to_warehouse(as_of)
+
+
 def ensure_tables(con: Connection) -> None:
     """Create `alerts.announcements` where it is missing."""
     con.execute("create schema if not exists alerts")

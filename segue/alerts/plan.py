@@ -10,7 +10,6 @@ from segue.alerts.ledger import LedgerEntry
 from segue.alerts.message import STORED, Kind
 from segue.alerts.policy import Policy
 from segue.alerts.slack_bot import Posted
-from segue.clock import to_warehouse
 from segue.quality import Finding
 from segue.settings import Settings
 from segue.warehouse import Connection
@@ -59,12 +58,7 @@ def due(con: Connection, situation: Situation) -> list[Notice]:
 
 
 def _may_send(entry: LedgerEntry | None, situation: Situation) -> bool:
-    if entry is None:
-        return True
-    if not entry.may_be_sent:
-        return False
-    moment = None if situation.as_of is None or situation.retry_now else to_warehouse(situation.as_of)
-    return moment is None or entry.next_attempt_at is None or entry.next_attempt_at <= moment
+    return ledger.is_due(entry, as_of=None if situation.retry_now else situation.as_of)
 
 
 def _case_notices(con: Connection, situation: Situation, known: dict[tuple[str, str], LedgerEntry]) -> list[Notice]:

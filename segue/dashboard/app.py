@@ -2,8 +2,10 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
+from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -18,12 +20,13 @@ from starlette.routing import Route
 
 from segue.alerts import acknowledge, acknowledged, reasons, what_else
 from segue.dashboard import clusters, frame, incident_pages, pages, read, scores
-from segue.errors import SegueError
+from segue.errors import BusyError, DefinitionError, SegueError
 from segue.quality import data_incidents, explained, findings
 from segue.settings import Settings
 from segue.warehouse import Connection, Warehouse, has_table
-from segue.watch import dismiss, explain, incidents, load_calendar, name_of, registered_kpis
+from segue.watch import explain, incidents, load_calendar, name_of, registered_kpis
 from segue.watch.cohorts import cohorts, funnel
+from segue.watch.dismiss import dismiss_incident
 from segue.watch.words import where_of
 
 log = logging.getLogger(__name__)
@@ -38,6 +41,8 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 _KEPT_PAGES = 256
+#: How long a button waits for another writer. A refresh writes for minutes, and each who waits has one of few threads.
+_PATIENCE_SECONDS = 4.0
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" rx="3" fill="#3b5bdb"/>'
     '<path d="M3 11 6 6l3 3 4-6" fill="none" stroke="#fff" stroke-width="1.6"/></svg>'
@@ -76,15 +81,20 @@ def make_app(settings: Settings, clock: Callable[[], datetime]) -> Starlette:
     return Starlette(
         routes=routes,
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
-        exception_handlers={404: site.missing},
+        exception_handlers={404: site.missing, 500: site.broken},
     )
+
+
+class _NotThereError(SegueError):
+    """What the address names does not exist."""
 
 
 class _Site:
     def __init__(self, settings: Settings, clock: Callable[[], datetime]) -> None:
-        self._settings, self._clock = settings, clock
+        self._clock = clock
         self._warehouse = Warehouse(settings)
         self._reading = read.Reading(self._warehouse)
+        self._calendar = settings.dbt_project / "calendar.yml"
         self._draw = lru_cache(maxsize=_KEPT_PAGES)(self._drawn)
         self._con: Connection | None = None
         self._makers: Mapping[str, Callable[[Connection, Any], tuple[str, str]]] = {
@@ -146,46 +156,72 @@ class _Site:
         if site != "same-origin" or (origin and urlsplit(origin).netloc != request.headers.get("host")):
             return self._problem(403, "Said from elsewhere", "Open the incident here and press the button again.")
         ident, verb = request.path_params["incident"], request.path_params["verb"]
-        with self._warehouse.write(f"{verb} an incident") as con:
-            found = incidents(con, ids=[ident])
-            is_data = bool(data_incidents(con, ids=[ident]))
-            if verb not in (("acknowledge",) if is_data else ("acknowledge", "dismiss")) or not (found or is_data):
-                return self._problem(404, "There is no such incident", "<a href=/incidents>All incidents</a>")
-            if verb == "acknowledge":
-                acknowledge(con, ident, by="dashboard", as_of=self._clock())
-            else:
-                for anomaly in found[0].anomalies:
-                    dismiss(
-                        con, anomaly.anomaly_id, by="dashboard", reason="said on the dashboard", as_of=self._clock()
-                    )
-                con.execute("update watch.incidents set status = 'dismissed' where incident_id = $1", [ident])
-        return RedirectResponse(f"/incident/{ident}", 303)
+        return self._answer(lambda: self._said(ident, verb))
 
     def missing(self, _request: Request, _error: Exception) -> Response:
         return self._problem(404, "There is no such page", 'Go to the <a href="/">KPIs</a>.')
 
+    def broken(self, _request: Request, _error: Exception) -> Response:
+        """Our own mistake; the server logs it."""
+        return self._problem(
+            500, "This page is broken", 'The log of the dashboard says why. Go to the <a href="/">KPIs</a>.'
+        )
+
+    def _said(self, ident: str, verb: str) -> Response:
+        # Looked up without the lock: what is not there is answered at once, whoever writes.
+        with self._reading.page() as con:
+            is_kpi, is_data = bool(incidents(con, ids=[ident])), bool(data_incidents(con, ids=[ident]))
+        if verb not in (("acknowledge", "dismiss") if is_kpi else ("acknowledge",) if is_data else ()):
+            raise _NotThereError("There is no such incident")
+        with self._warehouse.write(f"{verb} an incident", patience=_PATIENCE_SECONDS) as con:
+            if verb == "acknowledge":
+                acknowledge(con, ident, by="dashboard", as_of=self._clock())
+            else:
+                dismiss_incident(con, ident, by="dashboard", reason="said on the dashboard", as_of=self._clock())
+        return RedirectResponse(f"/incident/{ident}", 303)
+
     def _page(self, maker: str, request: Request, *path: str) -> Response:
         wanted = tuple(sorted((k, v) for k, v in request.query_params.items() if len(v) <= 300))
-        try:
+
+        def make() -> Response:
+            calendar = b""
+            with suppress(OSError):  # without one there is none; one that cannot be read is told by whoever loads it
+                calendar = self._calendar.read_bytes() if maker == "incident" else b""
             with self._reading.page() as con:
                 rows = con.execute("select max(snapshot_id) from ducklake_snapshots('lake')").fetchall()
                 self._con = con
-                status, text = self._draw(rows[0][0], maker, path, wanted)
-        except LookupError as error:
-            return self._problem(404, str(error.args[0]), 'Choose another one on the <a href="/">KPIs</a> page.')
+                status, text = self._draw(rows[0][0], calendar, maker, path, wanted)
+            return HTMLResponse(text, status, headers=_HEADERS)
+
+        return self._answer(make)
+
+    def _answer(self, make: Callable[[], Response]) -> Response:
+        """What is made, or a page that says why not and what to do."""
+        try:
+            return make()
+        except _NotThereError as error:
+            return self._problem(
+                404, error.message, 'Choose another one: <a href="/">KPIs</a>, <a href="/incidents">incidents</a>.'
+            )
+        except BusyError as error:
+            return self._problem(
+                503, f"Not noted: {error.message}", "Go back and press the button again when that has ended."
+            )
+        except DefinitionError as error:
+            log.warning("a page could not be made: %s", error)
+            return self._problem(500, error.message, escape(error.fix or ""))
         except (duckdb.Error, SegueError, OSError) as error:
             log.warning("a page could not be made: %s", error)
             return self._problem(
                 503,
-                "The warehouse cannot be read just now",
+                "The warehouse cannot be read or written just now",
                 "Try again; if it stays, <code>segue refresh</code> says why.",
             )
-        return HTMLResponse(text, status, headers=_HEADERS)
 
     def _drawn(
-        self, _snapshot: int, maker: str, path: tuple[str, ...], wanted: tuple[tuple[str, str], ...]
+        self, _snapshot: int, _calendar: bytes, maker: str, path: tuple[str, ...], wanted: tuple[tuple[str, str], ...]
     ) -> tuple[int, str]:
-        """A page of one state of the warehouse; the same state and address give the same page."""
+        """A page of one state of the warehouse and the calendar; the same state and address give the same page."""
         con = self._con
         assert con is not None
         title, body = self._makers[maker](con, (path, dict(wanted)))
@@ -218,7 +254,7 @@ class _Site:
         name, slice_, days = wanted[0][0], wanted[1].get("slice", "all"), _days(wanted[1], 90)
         found = read.shown(con, slice_, days=days, kpi=name)
         if not found:
-            raise LookupError(f"There is no KPI {name!r} for {where_of(slice_) or 'everybody'}")
+            raise _NotThereError(f"There is no KPI {name!r} for {where_of(slice_) or 'everybody'}")
         form = frame.filters(f"/kpi/{name}", read.slices(con), slice_=slice_, days=days)
         recent = sorted(found[0].anomalies, key=lambda a: a.first_date, reverse=True)[:6]
         why = {a.anomaly_id: explain(con, a) for a in recent}
@@ -236,7 +272,7 @@ class _Site:
         newest = read.freshness(con).last_day or lead.last_date
         days = min(max((newest - lead.first_date).days + 43, 57), 400)
         series = read.shown(con, lead.slice, days=days, kpi=lead.kpi)
-        calendar = load_calendar(self._settings.dbt_project / "calendar.yml")
+        calendar = load_calendar(self._calendar)
         return name_of(lead.kpi, lead.slice, lead.label), incident_pages.incident_page(
             incident,
             series[0] if series else None,
@@ -248,10 +284,10 @@ class _Site:
     def _data_incident(self, con: Connection, ident: str) -> tuple[str, str]:
         found = data_incidents(con, ids=[ident])
         if not found:
-            raise LookupError("There is no such incident")
+            raise _NotThereError("There is no such incident")
         data = found[0]
         mine = [incident for incident, cause in explained(con).items() if cause == ident]
-        calendar = load_calendar(self._settings.dbt_project / "calendar.yml")
+        calendar = load_calendar(self._calendar)
         return f"Data: {data.lead.subject}", incident_pages.data_incident_page(
             data,
             read.messages(con, data),

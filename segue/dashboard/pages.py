@@ -11,6 +11,7 @@ from segue.dashboard.incident_pages import data_line, drivers, incident_line
 from segue.dashboard.svg import Line, chart, sankey, spark
 from segue.quality import DataIncident, Finding
 from segue.watch import Explanation, Incident, Kpi, change_of, day, describe, name_of, period
+from segue.watch.cohorts import Cohort
 
 
 def overview(
@@ -132,26 +133,16 @@ def _heat(share: float, *, partial: bool = False) -> str:
     return f'<td class="h{level}{" partial" if partial else ""}">{100 * share:.0f} %</td>'
 
 
-def retention_page(rows: Sequence[tuple[date, int, int, int, bool]], which: str, form: str) -> str:
+def retention_page(found: Sequence[Cohort], which: str, form: str) -> str:
     """The heat map."""
-    if not rows:
+    if not found:
         return form + empty("No cohort yet", "<code>segue refresh</code> builds them from the events.")
-    table: dict[date, dict[int, tuple[int, bool]]] = {}
-    people: dict[date, int] = {}
-    for cohort, age, count, returned, complete in rows:
-        table.setdefault(cohort, {})[age] = (returned, complete)
-        people[cohort] = count
-    ages = range(max(age for _, age, *_ in rows) + 1)
-    head = "".join(f"<th>{age}</th>" for age in ages)
-    newest = max(cohort.toordinal() + age * (7 if which == "week" else 1) for cohort, age, *_ in rows)
+    head = "".join(f"<th>{age}</th>" for age in range(len(found[0].cells)))
     lines = []
-    for cohort in table:
-        cells = []
-        for age in ages:
-            known = cohort.toordinal() + age * (7 if which == "week" else 1) <= newest
-            returned, complete = table[cohort].get(age, (0, True))
-            cells.append(_heat(returned / people[cohort], partial=not complete) if known else "<td></td>")
-        lines.append(f"<tr><th>{escape(day(cohort, year=False))} · {people[cohort]:,}</th>{''.join(cells)}</tr>")
+    for cohort in found:
+        cells = ["<td></td>" if cell is None else _heat(cell[0], partial=not cell[1]) for cell in cohort.cells]
+        name = f"{escape(day(cohort.first_date, year=False))} · {cohort.person_count:,}"
+        lines.append(f"<tr><th>{name}</th>{''.join(cells)}</tr>")
     return (
         f'{form}<section class="card"><p class="soft">Of the people who were new in that {which}, the share that was '
         f"active so many {which}s after their first day. Italics: not over for all of them.</p><div class=wide-scroll>"

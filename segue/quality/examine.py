@@ -7,6 +7,8 @@ the same weekday over the four weeks before, so that a quiet Sunday is no loss.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from itertools import groupby, pairwise
+from operator import itemgetter
 from statistics import median
 
 from segue.clock import to_warehouse
@@ -19,6 +21,9 @@ from segue.warehouse import Connection, has_table
 
 #: Weeks before a day without which nothing is usual of it.
 _LEAST_WEEKS = 2
+#: Days on which a source has sent, below which its silence tells nothing.
+_LEAST_DAYS = 7
+_HOUR = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,18 +132,23 @@ def _day(
 
 
 def _freshness(look: Look) -> list[Finding]:
-    """Every source that sends daily has sent lately."""
+    """No source has been silent for far longer than it usually is."""
     rows = look.con.execute(
         """
-        select coalesce(source, '?'), max(received_at), count(distinct received_at::date) from raw.events
-        where received_at > $1 and received_at <= $2 group by all
+        select coalesce(source, '?'), min(received_at), max(received_at) from raw.events
+        where received_at > $1 and received_at <= $2
+        group by coalesce(source, '?'), date_trunc('hour', received_at) order by all
         """,
         [look.since, to_warehouse(look.as_of)],
     ).fetchall()
     found = []
-    for source, newest, day_count in sorted(rows):
-        hours = (to_warehouse(look.as_of) - newest).total_seconds() / 3600
-        if day_count >= 7 and hours > look.limits.silent_hours:
+    for source, group in groupby(rows, key=itemgetter(0)):
+        heard = [(first, last) for _, first, last in group]
+        newest = heard[-1][1]
+        hours = (to_warehouse(look.as_of) - newest) / _HOUR
+        is_regular = len({last.date() for _, last in heard}) >= _LEAST_DAYS
+        # The limit is that of a source that sends daily. One that rests at the weekend is given as much more time.
+        if is_regular and hours > look.limits.silent_hours * max(_longest_silence(heard) / 24, 1):
             found.append(
                 Finding(
                     check="freshness",
@@ -152,6 +162,21 @@ def _freshness(look: Look) -> list[Finding]:
                 )
             )
     return found
+
+
+def _longest_silence(heard: Sequence[tuple[datetime, datetime]]) -> float:
+    """Hours that a source is silent at most in a usual one of its last four weeks: the median, since one may have had
+    an outage.
+
+    Args:
+        heard: by hour in which it sent, the first and the last message, ascending; of more than one hour.
+    """
+    newest = heard[-1][1]
+    by_week: dict[int, float] = {}
+    for (_, before), (after, _) in pairwise(heard):
+        week = (newest - after) // timedelta(weeks=1)
+        by_week[week] = max(by_week.get(week, 0.0), (after - before) / _HOUR)
+    return median([longest for week, longest in by_week.items() if week < 4])
 
 
 def _duplicates(look: Look) -> list[Finding]:

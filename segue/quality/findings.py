@@ -46,8 +46,9 @@ class Finding:
 
     @property
     def finding_id(self) -> str:
-        """The same for the same check, subject and first day, however long it lasts."""
-        text = "\x1f".join((self.check, self.subject, self.first_date.isoformat()))
+        """The same for the same check, subject, weight and first day, however long it lasts."""
+        about = (self.check, self.subject, self.event, self.source, self.weight)
+        text = "\x1f".join((*about, self.first_date.isoformat()))
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
@@ -58,23 +59,19 @@ def lasting(finding: Finding, until: date) -> Finding:
 
 
 def joined(found: Sequence[Finding]) -> list[Finding]:
-    """Days in a row with the same fault are one finding.
-
-    Args:
-        found: those of one subject beside each other, by day.
-    """
+    """Days in a row with the same fault are one finding; what is worse or milder on the same days is another one."""
     together: list[Finding] = []
-    for one in found:
+    for one in sorted(found, key=lambda f: (*_about(f), f.first_date)):
         last = together[-1] if together else None
-        if (
-            last is not None
-            and (last.subject, last.weight) == (one.subject, one.weight)
-            and (one.first_date - last.last_date).days <= 1
-        ):
+        if last is not None and _about(last) == _about(one) and (one.first_date - last.last_date).days <= 1:
             together[-1] = lasting(last, one.last_date)
         else:
             together.append(one)
     return together
+
+
+def _about(finding: Finding) -> tuple[str, ...]:
+    return finding.subject, finding.event, finding.source, finding.weight
 
 
 def cleaned(finding: Finding) -> Finding:

@@ -15,6 +15,7 @@ from typing import Literal, get_args
 from segue.clock import from_warehouse, to_warehouse
 from segue.events import Contract
 from segue.quality.findings import Finding, Weight, cleaned, finding_of, findings, lasting
+from segue.quality.look import first_judged_day, looked_at_since
 from segue.warehouse import Connection, has_table, insert_rows
 from segue.watch import Severity
 from segue.watch.series import last_complete_day
@@ -22,8 +23,6 @@ from segue.watch.series import last_complete_day
 DataStatus = Literal["open", "recovered", "withdrawn"]
 
 _DAY = timedelta(days=1)
-#: Days that every examination looks at: what it does not find there any more was put right by late data.
-EXAMINED_DAYS = 14
 #: What is true of a moment: not to be found any more means that it is over, not that it never was.
 _OF_A_MOMENT = ("freshness", "cardinality", "references")
 _SEVERITIES: dict[Weight, Severity] = {"error": "high", "warning": "medium", "note": "low"}
@@ -123,7 +122,8 @@ def keep_incidents(con: Connection, *, contracts: Sequence[Contract] = (), as_of
             members[ident], current[ident] = [], []
         members[ident] = _with(members[ident], one)
         current[ident].append(one)
-    judged_from = last_complete_day(as_of) - (EXAMINED_DAYS - 1) * _DAY
+    # What an examination does not find any more on a day that it judges, was put right by late data.
+    judged_from = first_judged_day(as_of)
     kept = []
     for ident, faults in members.items():
         old = before.get(ident)
@@ -218,7 +218,7 @@ def _senders(con: Connection, events: set[str], as_of: datetime) -> dict[str, li
         where received_at > $1 and received_at <= $2 and list_contains($3::varchar[], coalesce(event, type))
         order by all
         """,
-        [to_warehouse(as_of) - 43 * _DAY, to_warehouse(as_of), sorted(events)],
+        [looked_at_since(as_of), to_warehouse(as_of), sorted(events)],
     ).fetchall()
     senders: dict[str, list[str]] = {}
     for event, source in rows:

@@ -14,7 +14,7 @@ class Limits:
     least_messages: float = 30.0  # expected a day, below which volume tells nothing
     volume_drop: float = 0.6  # of the messages of the same weekday before
     volume_rise: float = 3.0  # times as many as before
-    silent_hours: float = 36.0  # a source that sends daily and has not
+    silent_hours: float = 36.0  # a source that sends daily and has not; one with longer silences has more time
     missing_rise: float = 0.2  # a property missing in so much more of the messages than before
     type_share: float = 0.2  # of the values of a property that have another type than before
     duplicate_share: float = 0.2

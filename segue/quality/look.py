@@ -8,9 +8,20 @@ from segue.clock import to_warehouse
 from segue.events import Contract
 from segue.quality.limits import Limits
 from segue.warehouse import Connection
+from segue.watch.series import last_complete_day
 
-#: Days that are judged, and days before them that say what is usual.
-_JUDGED, _BEFORE = 14, 28
+#: Days that every examination judges, and days before them that say what is usual.
+JUDGED_DAYS, USUAL_DAYS = 14, 28
+
+
+def looked_at_since(as_of: datetime) -> datetime:
+    """The first instant that an examination looks at, naive UTC."""
+    return to_warehouse(as_of) - timedelta(days=JUDGED_DAYS + USUAL_DAYS + 1)
+
+
+def first_judged_day(as_of: datetime) -> date:
+    """The first day that an examination judges."""
+    return last_complete_day(as_of) - timedelta(days=JUDGED_DAYS - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,20 +36,20 @@ class Look:
     @property
     def last(self) -> date:
         """The last day that is judged: the last one that is over."""
-        return (self.as_of - timedelta(days=1)).date() if self.as_of.time() < datetime.max.time() else self.as_of.date()
+        return last_complete_day(self.as_of)
 
     @property
     def first(self) -> date:
         """The first day that is judged."""
-        return self.last - timedelta(days=_JUDGED - 1)
+        return first_judged_day(self.as_of)
 
     @property
     def days(self) -> list[date]:
         """The days that are judged, ascending."""
         first = self.first
-        return [first + timedelta(days=n) for n in range(_JUDGED)]
+        return [first + timedelta(days=n) for n in range(JUDGED_DAYS)]
 
     @property
     def since(self) -> datetime:
         """The first instant that is looked at, naive UTC."""
-        return to_warehouse(self.as_of) - timedelta(days=_JUDGED + _BEFORE + 1)
+        return looked_at_since(self.as_of)

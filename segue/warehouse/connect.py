@@ -155,23 +155,31 @@ class Warehouse:
             con.close()
 
     @contextmanager
-    def write(self, purpose: str, *, as_of: datetime | None = None) -> Iterator[Connection]:
+    def write(
+        self, purpose: str, *, as_of: datetime | None = None, patience: float | None = None
+    ) -> Iterator[Connection]:
         """One transaction: committed when the block ends well, absent when it raises or the process dies.
 
         Waits for the writer lock; readers are not disturbed.
 
         Args:
             purpose: who writes, for the message that others see while they wait.
+            patience: seconds to wait for the writer lock; left out: as long as it takes.
+
+        Raises:
+            BusyError: when the patience has ended, naming who writes.
         """
-        with self.writer(purpose, as_of=as_of) as con:
+        with self.writer(purpose, as_of=as_of, patience=patience) as con:
             con.execute("begin")
             yield con
             con.execute("commit")
 
     @contextmanager
-    def writer(self, purpose: str, *, as_of: datetime | None = None) -> Iterator[Connection]:
+    def writer(
+        self, purpose: str, *, as_of: datetime | None = None, patience: float | None = None
+    ) -> Iterator[Connection]:
         """As `write`, for several transactions: the caller says `begin` and `commit`."""
-        with self.lock.held(purpose):
+        with self.lock.held(purpose, patience=patience):
             con = self.connect(read_only=False, as_of=as_of)
             try:
                 yield con

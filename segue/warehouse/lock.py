@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from segue.errors import WarehouseError
+from segue.errors import BusyError, WarehouseError
 from segue.settings import make_folder
 
 log = logging.getLogger(__name__)
@@ -30,10 +30,14 @@ class WriterLock:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def acquire(self, purpose: str) -> int:
+    def acquire(self, purpose: str, *, patience: float | None = None) -> int:
         """Wait for the lock and return the file descriptor that holds it; say once who is in the way.
 
+        Args:
+            patience: seconds to wait at most; left out: as long as it takes.
+
         Raises:
+            BusyError: when the patience has ended, naming the holder.
             WarehouseError: when the lock file cannot be made.
         """
         try:
@@ -51,7 +55,14 @@ class WriterLock:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if not said and time.monotonic() - started > _SAY_AFTER_SECONDS:
+                waited = time.monotonic() - started
+                if patience is not None and waited >= patience:
+                    os.close(descriptor)
+                    raise BusyError(
+                        f"the warehouse is being written by another: {self.holder() or 'unknown'}",
+                        fix="try again when that has ended",
+                    ) from None
+                if not said and waited > _SAY_AFTER_SECONDS:
                     log.warning("%s: waiting until this has ended: %s", purpose, self.holder() or "unknown")
                     said = True
                 time.sleep(_POLL_SECONDS)
@@ -64,9 +75,9 @@ class WriterLock:
         return descriptor
 
     @contextmanager
-    def held(self, purpose: str) -> Iterator[None]:
-        """Hold the lock for the block."""
-        descriptor = self.acquire(purpose)
+    def held(self, purpose: str, *, patience: float | None = None) -> Iterator[None]:
+        """Hold the lock for the block; `patience` as in `acquire`."""
+        descriptor = self.acquire(purpose, patience=patience)
         try:
             yield
         finally:

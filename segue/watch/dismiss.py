@@ -1,4 +1,4 @@
-"""What people say of anomalies: that one is none. It is shown and told no more.
+"""What people say of anomalies: that one is none. It is shown and told no more; an incident of such ones alone is none.
 
 A series with dismissals is judged more strictly. A dismissed anomaly keeps its id as it grows, so it stays dismissed;
 its days are left out of what is learned from, as those of any anomaly are.
@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from segue.clock import to_warehouse
+from segue.clock import from_warehouse, to_warehouse
 from segue.errors import BadInputError
 from segue.warehouse import Connection, has_table, insert_rows
+from segue.watch.incidents import group_anomalies, incidents
 from segue.watch.judge import Judgement, score_of
-from segue.watch.tables import COLUMNS, anomalies, ensure_tables
+from segue.watch.series import last_complete_day
+from segue.watch.tables import COLUMNS, Anomaly, anomalies, ensure_tables
 
 _COLUMNS = COLUMNS["dismissals"]
 
@@ -31,7 +33,7 @@ class Precision:
 
 
 def dismiss(con: Connection, anomaly_id: str, *, by: str, reason: str, as_of: datetime) -> None:
-    """Record that an anomaly is none. Twice is once.
+    """Record that an anomaly is none, and bring its incident up to that. Twice is once.
 
     Args:
         con: a connection inside a write transaction.
@@ -43,16 +45,32 @@ def dismiss(con: Connection, anomaly_id: str, *, by: str, reason: str, as_of: da
     found = anomalies(con, ids=[anomaly_id], with_dismissed=True)
     if not found:
         raise BadInputError(f"there is no anomaly {anomaly_id!r}", fix="`segue anomalies list` shows those on record")
-    if con.execute("select 1 from watch.dismissals where anomaly_id = $1", [anomaly_id]).fetchone():
-        return
-    row = (anomaly_id, found[0].kpi, found[0].slice, to_warehouse(as_of), by, reason)
-    insert_rows(con, "watch.dismissals", _COLUMNS, [row])
+    _dismiss(con, found, by=by, reason=reason, as_of=as_of)
+
+
+def dismiss_incident(con: Connection, incident_id: str, *, by: str, reason: str, as_of: datetime) -> None:
+    """Record that nothing of an incident is an anomaly. Twice is once.
+
+    Args:
+        con: a connection inside a write transaction.
+
+    Raises:
+        BadInputError: when there is no such incident.
+    """
+    ensure_tables(con)
+    found = incidents(con, ids=[incident_id])
+    if not found:
+        raise BadInputError(
+            f"there is no incident {incident_id!r}", fix="`segue anomalies incidents` shows those on record"
+        )
+    _dismiss(con, found[0].anomalies, by=by, reason=reason, as_of=as_of)
 
 
 def restore(con: Connection, anomaly_id: str) -> None:
-    """Take a dismissal back. Not dismissed: nothing happens."""
-    if has_table(con, "watch", "dismissals"):
+    """Take a dismissal back, and bring its incident up to that. Not dismissed: nothing happens."""
+    if has_table(con, "watch", "dismissals") and _is_dismissed(con, anomaly_id):
         con.execute("delete from watch.dismissals where anomaly_id = $1", [anomaly_id])
+        _follow(con)
 
 
 def precision(con: Connection) -> list[Precision]:
@@ -67,6 +85,25 @@ def precision(con: Connection) -> list[Precision]:
         """
     ).fetchall()
     return [Precision(kpi=kpi, found_count=found, dismissed_count=gone) for kpi, found, gone in rows]
+
+
+def _is_dismissed(con: Connection, anomaly_id: str) -> bool:
+    return con.execute("select 1 from watch.dismissals where anomaly_id = $1", [anomaly_id]).fetchone() is not None
+
+
+def _dismiss(con: Connection, found: Sequence[Anomaly], *, by: str, reason: str, as_of: datetime) -> None:
+    new = [one for one in found if not _is_dismissed(con, one.anomaly_id)]
+    if new:
+        rows = [(one.anomaly_id, one.kpi, one.slice, to_warehouse(as_of), by, reason) for one in new]
+        insert_rows(con, "watch.dismissals", _COLUMNS, rows)
+        _follow(con)
+
+
+def _follow(con: Connection) -> None:
+    """Incidents as the last detection would have left them, so that none says otherwise until the next one."""
+    judged_at = con.execute("select max(judged_at) from watch.series").fetchall()[0][0]
+    if judged_at is not None:
+        group_anomalies(con, known_until=last_complete_day(from_warehouse(judged_at)))
 
 
 def stricter_where_dismissed(con: Connection, judgements: Sequence[Judgement]) -> list[Judgement]:

@@ -1,11 +1,11 @@
 """Retention and funnel as heat maps: PNG, readable in black and white because every cell says its number."""
 
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date
 from typing import TYPE_CHECKING
 
 from segue.warehouse import Connection
-from segue.watch.cohorts import cohorts, funnel_by_day
+from segue.watch.cohorts import Cell, cohorts, funnel_by_day
 from segue.watch.plot import INK, MUTED, canvas, drawable, png, titles
 from segue.watch.words import day
 
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 #: From none to all, light enough at the beginning for dark numbers.
 _SHADES = ("#ffffff", "#dbe4ff", "#91a7ff", "#4263eb", "#1c2f7a")
 _FUNNEL_DAYS = 14
-
-#: Share, and whether it is known for everybody; None where nothing can be known yet.
-Cell = tuple[float, bool] | None
 
 
 def plot_retention(con: Connection, period: str) -> bytes | None:
@@ -29,25 +26,14 @@ def plot_retention(con: Connection, period: str) -> bytes | None:
     Returns:
         None before the first cohort.
     """
-    rows = cohorts(con, period)
-    if not rows:
+    found = cohorts(con, period)
+    if not found:
         return None
-    step = 7 if period == "week" else 1
-    known = {(cohort, age): (returned / people, over) for cohort, age, people, returned, over in rows}
-    newest = max(cohort + timedelta(days=age * step) for cohort, age in known)
-    people = {cohort: count for cohort, _, count, *_ in rows}
-    ages = range(max(age for _, age in known) + 1)
-    table: list[list[Cell]] = [
-        [
-            known.get((cohort, age), (0.0, True)) if cohort + timedelta(days=age * step) <= newest else None
-            for age in ages
-        ]
-        for cohort in people
-    ]
+    table = [cohort.cells for cohort in found]
     return _draw(
         table,
-        rows=[f"{day(cohort, year=False)} · {count:,}" for cohort, count in people.items()],
-        columns=[str(age) for age in ages],
+        rows=[f"{day(cohort.first_date, year=False)} · {cohort.person_count:,}" for cohort in found],
+        columns=[str(age) for age in range(len(table[0]))],
         title=f"Retention by {period}: who came back",
         subtitle=f"Row: new in that {period} · people. Column: {period}s since a person's first day. "
         "Italics: not over for all of them",

@@ -277,6 +277,16 @@ def test_a_failure_that_could_not_be_told_is_told_with_the_next_announcement(war
     assert announce(warehouse, to_slack, as_of=AS_OF) == alerts.AnnounceReport()
 
 
+def test_a_failure_said_again_and_again_while_slack_is_down_uses_up_no_attempts(warehouse, to_slack, slack_receiver):
+    slack_receiver.plan = [("answer", (503, "", {}))] * 100
+    for second in range(0, 60, 15):
+        announce_failure(warehouse, to_slack, **failure(as_of=AS_OF + timedelta(seconds=second)))
+    assert ledger(warehouse) == [("run-1", "slack", "failed", 1)]
+    slack_receiver.plan = []
+    announce_failure(warehouse, to_slack, **failure(as_of=AS_OF + timedelta(minutes=1)))
+    assert ledger(warehouse) == [("run-1", "slack", "sent", 2)]
+
+
 def test_an_unknown_kind_of_failure_is_refused(warehouse, settings):
     with pytest.raises(BadInputError, match="run_failed, check_failed"):
         announce_failure(warehouse, settings, **failure(kind="anomaly"))

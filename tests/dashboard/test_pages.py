@@ -195,6 +195,53 @@ def test_what_a_reader_says_counts_only_from_a_page_of_this_site(tmp_path):
         assert [i.status for i in incidents(con)] == ["dismissed"]
 
 
+def test_a_button_that_another_writer_keeps_waiting_says_who_writes(client, site, incident, monkeypatch):
+    monkeypatch.setattr("segue.dashboard.app._PATIENCE_SECONDS", 0.0)
+    with Warehouse(site).lock.held("build <kpis>"):
+        answer = client.post(f"/incident/{incident}/acknowledge")
+        assert answer.status_code == 503
+        assert "build &lt;kpis&gt; (pid " in answer.text
+        assert "press the button again" in answer.text
+
+
+def test_what_is_not_there_waits_for_no_writer(client, site, monkeypatch):
+    monkeypatch.setattr("segue.dashboard.app._PATIENCE_SECONDS", 0.0)
+    with Warehouse(site).lock.held("build kpis"):
+        for what in ("nope/dismiss", "nope/acknowledge"):
+            answer = client.post(f"/incident/{what}")
+            assert (answer.status_code, "There is no such incident" in answer.text) == (404, True)
+
+
+def test_an_edited_calendar_is_seen_and_a_mistake_in_it_is_called_one(site, incident, tmp_path):
+    settings = Settings(home=site.home, dbt_project=tmp_path, _env_file=None)  # type: ignore[call-arg]
+    calendar = tmp_path / "calendar.yml"
+    with TestClient(make_app(settings, lambda: NOW)) as client:
+        assert "A deploy" not in client.get(f"/incident/{incident}").text
+        calendar.write_text("calendar: [{name: A deploy, kind: note, first: 2026-02-19}]")
+        assert "A deploy" in client.get(f"/incident/{incident}").text
+        calendar.write_text("calendar: [{name: A deploy, kind: <note>, first: 2026-02-19}]")
+        answer = client.get(f"/incident/{incident}")
+        assert answer.status_code == 500
+        assert "calendar.yml, line 1: kind cannot be `&lt;note&gt;`" in answer.text
+        assert "Possible values: event, note" in answer.text
+        assert client.get("/").status_code == 200, "no other page reads it"
+
+
+def test_a_mistake_of_ours_is_no_page_that_is_missing(site, monkeypatch):
+    def broken(*_):
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("segue.dashboard.app.incident_pages.incidents_page", broken)
+    with TestClient(make_app(site, lambda: NOW), raise_server_exceptions=False) as client:
+        answer = client.get("/incidents")
+    assert (answer.status_code, "This page is broken" in answer.text) == (500, True)
+    with (
+        TestClient(make_app(site, lambda: NOW)) as client,
+        pytest.raises(KeyError),  # the server gets it, and logs it
+    ):
+        client.get("/incidents")
+
+
 def test_a_page_is_never_older_than_the_warehouse(tmp_path):
     settings = Settings(home=tmp_path, _env_file=None)  # type: ignore[call-arg]
     fill(Warehouse(settings))

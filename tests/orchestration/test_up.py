@@ -13,6 +13,9 @@ import psutil
 import pytest
 import requests
 
+from orchestration.up import addresses
+from segue.settings import Settings
+
 
 def run(line: str) -> str:
     return subprocess.run(["sh", "-c", line.strip()], capture_output=True, text=True, check=True).stdout
@@ -32,6 +35,35 @@ def test_a_home_that_cannot_be_written_is_told_with_the_fix(
     said = capsys.readouterr().err
     assert "cannot be written: Not a directory" in said
     assert "set SEGUE_HOME to another folder" in said
+
+
+@pytest.mark.parametrize("where", ["in .env", "in the environment"])
+def test_links_lead_where_the_settings_say_and_sensors_call_the_ui_itself(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"SEGUE_DAGSTER_URL": "https://dagster.example.com", "SEGUE_DASHBOARD_URL": "https://kpis.example.com"}
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("\n".join(f"{name}={url}" for name, url in said.items()) if where == "in .env" else "")
+    for name, url in said.items():
+        monkeypatch.delenv(name, raising=False)
+        if where == "in the environment":
+            monkeypatch.setenv(name, url)
+    settings = Settings(home=tmp_path, _env_file=dotenv)  # type: ignore[call-arg]
+    here = {"ui": "http://127.0.0.1:3001", "dashboard": "http://127.0.0.1:8724"}
+    assert addresses(settings, **here) == {**said, "SEGUE_DAGSTER_API_URL": "http://127.0.0.1:3001"}
+
+
+def test_links_lead_to_the_ports_that_were_free_when_no_setting_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SEGUE_DAGSTER_URL", "SEGUE_DASHBOARD_URL"):
+        monkeypatch.delenv(name, raising=False)
+    settings = Settings(home=tmp_path, _env_file=None)  # type: ignore[call-arg]
+    told = addresses(settings, ui="http://127.0.0.1:3001", dashboard="http://127.0.0.1:8724")
+    assert told["SEGUE_DAGSTER_URL"] == told["SEGUE_DAGSTER_API_URL"] == "http://127.0.0.1:3001"
+    assert told["SEGUE_DASHBOARD_URL"] == "http://127.0.0.1:8724"
+    without = addresses(settings, ui="http://127.0.0.1:3001", dashboard="")
+    assert without["SEGUE_DASHBOARD_URL"] == settings.dashboard_url
 
 
 def test_the_ui_answers_and_ctrl_c_leaves_no_process(installation: Any) -> None:

