@@ -12,6 +12,16 @@ from segue.variables import read_variables, wrong_variable
 #: The types that staging knows by name; `context.externalIds` brings others.
 TYPES = ("user_id", "email", "phone", "advertising_id", "device_id", "anonymous_id")
 
+#: Column of staged events → type of identifier: as the macro `identifier_columns` says.
+ID_COLUMNS = {
+    "user_id": "user_id",
+    "anonymous_id": "anonymous_id",
+    "device_id": "device_id",
+    "advertising_id": "advertising_id",
+    "email_hash": "email",
+    "phone": "phone",
+}
+
 #: What stands for an address that is blocked: its hash could not be told from any other.
 BLOCKED = "blocked"
 
