@@ -20,7 +20,7 @@ def register(root: typer.Typer) -> None:
 
 @app.command("list")
 def list_segments(as_of: AsOf = None, format: OutputFormat = Format.table) -> None:
-    """Every segment with its size; `share` is per person seen in 30 days, above 1 when most members were not."""
+    """Every segment with its size; `share` is per person seen in `share_days`, above 1 when most members were not."""
     from segue.segments import sizes
 
     with warehouse().read() as con:

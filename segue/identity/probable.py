@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from segue.clock import to_warehouse
 from segue.identity.tables import ensure_tables
+from segue.variables import read_variables, wrong_variable
 from segue.warehouse import Connection, has_table
 
 #: Signals that are compared, where the table has them.
@@ -58,7 +59,16 @@ class Probable:
 
 
 def signals(con: Connection, project: Path) -> pa.Table:
-    """What browsers are like: the query `analyses/browser_signals.sql` of the project, on a connection with a clock."""
+    """What browsers are like: the query `analyses/browser_signals.sql` of the project, on a connection with a clock.
+
+    Raises:
+        DefinitionError: when the variable `analytics_categories` of the project is no list.
+    """
+    said = read_variables(project).get("analytics_categories", [])
+    if not isinstance(said, str | list):
+        raise wrong_variable("analytics_categories", said, "a list of categories of consent")
+    categories = [str(name).lower() for name in ([said] if isinstance(said, str) else said)]
+    con.execute("set variable analytics_categories = $1::varchar[]", [categories])
     return con.execute((project / "analyses" / "browser_signals.sql").read_text()).to_arrow_table()
 
 

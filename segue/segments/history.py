@@ -36,7 +36,7 @@ def record(
         members: SQL of a relation on `con` with person_id and segment, one row or more per member.
         merges: SQL of a relation with from_person_id and into_person_id: every id that had become another one by
             `as_of`. Who leaves or comes because of that is `merged`, not `exited` or `entered`.
-        active_count: people seen in the 30 days before `as_of`, for the shares.
+        active_count: people seen in the last `share_days` before `as_of`, for the shares.
         recorded_at: when this is written. None: each row says the time it tells of, as if it had been written then.
     """
     moment = to_warehouse(as_of)

@@ -23,7 +23,7 @@ class SegmentShare:
 
     segment: str
     member_count: int
-    active_count: int | None  # people seen in the 30 days before; None when the project cannot say
+    active_count: int | None  # people seen in the last share_days; None when the project cannot say
     min_share: float
 
     @property

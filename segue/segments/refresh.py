@@ -13,10 +13,14 @@ from segue.models.project import quote
 from segue.segments.definitions import Segment, definitions
 from segue.segments.history import record
 from segue.segments.ledger import TABLES, RecordReport, ensure_tables
+from segue.variables import read_variables, wrong_variable
 from segue.warehouse import Connection, Warehouse, relations
 
 #: Evaluated members that are held in memory before they are written.
 _MEMBERS_PER_WRITE = 3_000_000
+
+#: Where the project does not say.
+_SHARE_DAYS = 30
 
 #: Which columns tell the rows of a table apart.
 _KEYS = {
@@ -80,7 +84,7 @@ def refresh_memberships(
         segments=[*usable, *gone],
         members=_members_of(usable),
         merges=_merges(tables, as_of),
-        active_count=_active_count(con, tables, as_of),
+        active_count=_active_count(con, project, tables, as_of),
         recorded_at=recorded_at,
     )
     names = {segment.name for segment in gone}
@@ -167,7 +171,7 @@ def _take_out(evaluation: Evaluation, project: Project, names: Collection[str]) 
         segments=usable,
         members=con.execute(_members_of(usable)).to_arrow_table(),
         merges=con.execute(merges).to_arrow_table() if merges else None,
-        active_count=_active_count(con, tables, evaluation.as_of),
+        active_count=_active_count(con, project, tables, evaluation.as_of),
         left_out=tuple((s.name, evaluation.failed[s.name]) for s in segments if s.name in evaluation.failed),
     )
 
@@ -245,14 +249,17 @@ def _merges(tables: Collection[str], as_of: datetime) -> str | None:
     )
 
 
-def _active_count(con: Connection, tables: Collection[str], as_of: datetime) -> int | None:
-    """People seen in the 30 days before `as_of`; None when the project has no `marts.person_features`."""
+def _active_count(con: Connection, project: Project, tables: Collection[str], as_of: datetime) -> int | None:
+    """People seen in the last `share_days` before `as_of`; None when the project has no `marts.person_features`."""
     if "marts.person_features" not in tables:
         return None
+    days = read_variables(project.project_dir).get("share_days", _SHARE_DAYS)
+    if not isinstance(days, int) or isinstance(days, bool) or days < 1:
+        raise wrong_variable("share_days", days, "a whole number from 1")
     row = con.execute(
         "select count(distinct person_id) from marts.person_features"
-        " where last_seen_at > $1::timestamp - interval 30 day and last_seen_at <= $1::timestamp",
-        [to_warehouse(as_of)],
+        " where last_seen_at > $1::timestamp - to_days($2::int) and last_seen_at <= $1::timestamp",
+        [to_warehouse(as_of), days],
     ).fetchone()
     return int(row[0]) if row else None
 

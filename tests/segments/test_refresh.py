@@ -5,11 +5,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from segue.clock import end_of_day, to_warehouse
+from segue.errors import DefinitionError
 from segue.models import BrokenModel, Evaluator, Project, dbt_environment, evaluate
 from segue.segments import backfill, refresh_memberships, sizes
 from segue.settings import Settings, child_environment
@@ -155,6 +157,34 @@ def test_restricting_the_events_to_some_people_gives_their_share_of_the_answer(
             whole = everyone.at(as_of).con.execute(f"select person_id from {segment.quoted}").fetchall()
             part = some.at(as_of).con.execute(f"select person_id from {segment.quoted}").fetchall()
             assert sorted(part) == sorted(p for p in whole if p[0] in touched)
+
+
+@pytest.mark.parametrize(("said", "count"), [("", 4), ("share_days: 7", 2), ("share_days: 31", 5)])
+def test_shares_are_of_the_people_seen_in_the_days_that_the_project_says(
+    warehouse: Warehouse, tiny_project: Project, as_of: datetime, tmp_path: Path, said: str, count: int
+) -> None:
+    (tmp_path / "dbt_project.yml").write_text(f"vars: {{{said}}}")
+    with warehouse.write("build") as con:
+        con.execute("create schema marts; create schema segments")
+        con.execute("create table marts.person_features (person_id varchar, last_seen_at timestamp)")
+        con.execute(f"create table {tiny_project.segments[0].quoted} (person_id varchar)")
+        for days in (0, 6, 7, 29, 30):
+            seen = to_warehouse(as_of - timedelta(days=days))
+            con.execute("insert into marts.person_features values ($1, $2)", [f"p{days}", seen])
+        (share,) = refresh_memberships(con, replace(tiny_project, project_dir=tmp_path), as_of=as_of).shares
+    assert share.active_count == count
+
+
+def test_days_that_cannot_be_counted_are_named(
+    warehouse: Warehouse, tiny_project: Project, as_of: datetime, tmp_path: Path
+) -> None:
+    (tmp_path / "dbt_project.yml").write_text("vars: {share_days: a month}")
+    with warehouse.write("build") as con:
+        con.execute(
+            "create schema marts; create table marts.person_features (person_id varchar, last_seen_at timestamp)"
+        )
+        with pytest.raises(DefinitionError, match=r"vars.share_days is 'a month'"):
+            refresh_memberships(con, replace(tiny_project, project_dir=tmp_path), as_of=as_of)
 
 
 def test_a_backfill_gives_the_same_as_having_refreshed_each_day_in_any_order(
