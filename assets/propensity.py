@@ -7,7 +7,7 @@ import dagster as dg
 
 from orchestration import present
 from orchestration.automation import REFRESH, REFRESH_WITH_WHAT_IS_THERE, WRITER
-from orchestration.keys import EVALUATIONS, MEMBERSHIPS
+from orchestration.keys import EVALUATIONS, TRANSITIONS
 from orchestration.project import PROJECT
 from orchestration.resources import Clock, Turn, Warehouse
 from segue.errors import SegueError
@@ -110,12 +110,12 @@ def training(
 
 @dg.asset(
     key=["propensity", "next_changes"],
-    deps=[MEMBERSHIPS, EVALUATIONS],
+    deps=[TRANSITIONS, EVALUATIONS],
     description="Into which segment people of another one go within 14 days, by month of entering.",
     pool=WRITER,
     **{
         **_COMMON,
-        "group_name": "segments",  # it is made of memberships, and segments of scores: no circle of groups
+        "group_name": "segments",  # it is made of transitions, and segments of scores: no circle of groups
         "kinds": {"python", "duckdb"},
         "automation_condition": REFRESH_WITH_WHAT_IS_THERE,
     },

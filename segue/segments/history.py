@@ -9,7 +9,7 @@ from datetime import datetime
 
 from segue.clock import to_warehouse
 from segue.segments.definitions import Segment
-from segue.segments.ledger import RecordReport, SegmentShare, ensure_tables
+from segue.segments.ledger import OWN_CHANGE, RecordReport, SegmentShare, ensure_tables
 from segue.warehouse import Connection
 
 
@@ -219,7 +219,7 @@ def _stage_wanted(con: Connection, moment: datetime) -> None:
         """
     )
     con.execute(
-        """
+        f"""
         create or replace temp table wanted_transitions as
         with
         handed_over as (
@@ -243,7 +243,7 @@ def _stage_wanted(con: Connection, moment: datetime) -> None:
                     when t.hash_after = '' then 'definition removed'
                     when t.hash_before is null then 'first evaluation'
                     when t.hash_before <> t.hash_after then 'definition changed'
-                    else 'evaluation'
+                    else '{OWN_CHANGE}'
                 end as cause
             from differences d
             join steps t on t.segment = d.segment and t.at_time = d.at_time

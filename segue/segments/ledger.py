@@ -16,6 +16,9 @@ TABLES = {
     "merged_people": "from_person_id varchar, into_person_id varchar, known_at timestamp",
 }
 
+#: The cause of a transition that what people did, or the time that passed, brought about; no edit of a definition did.
+OWN_CHANGE = "evaluation"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentShare:
