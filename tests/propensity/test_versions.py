@@ -1,5 +1,6 @@
 """Versions: the better one is in force, an earlier one can be put back, and the last good one stays."""
 
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from segue.errors import BadInputError
+from segue.models import Project
 from segue.models.check import empty_lake
 from segue.propensity import (
     Examples,
@@ -114,6 +116,30 @@ def test_a_good_model_is_published_and_a_worse_one_is_only_a_challenger(con: Con
     third = _decide(con, store, ASKED, fresh, champion, as_of=AS_OF + 14 * DAY, seed=0)
     assert third.status == "published"
     assert "of the champion" in third.reason
+
+
+def test_a_drift_is_that_of_the_model_it_was_measured_for(
+    tmp_path: Path, good, fresh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that takes its place because of it has seen the people of now."""
+    warehouse = Warehouse(Settings(home=tmp_path, _env_file=None))  # type: ignore[call-arg]
+    nothing = Project(fingerprint="", project_dir=tmp_path, target_dir=tmp_path, models=())
+    room = sys.modules[_decide.__module__]
+    monkeypatch.setattr(room, "_drift", lambda con, p, known, champion: {"visits": 0.9} if champion else {})
+    monkeypatch.setattr(room, "examples", lambda *_, **__: {"churn": good.examples})
+    reports = []
+    for day, trained in ((0, good), (14, fresh), (15, None)):
+        monkeypatch.setattr(room, "train", lambda *_, trained=trained, **__: trained)
+        reports += room.refresh(warehouse, nothing, [ASKED], as_of=AS_OF + day * DAY)
+    first, second, _ = reports
+    assert [r.status for r in reports] == ["published", "published", "kept"]
+    assert [r.drifted for r in reports] == [(), (), ("visits",)]
+    with warehouse.read() as con:
+        written = con.execute("select version, as_of::date from propensity.drift order by as_of").fetchall()
+    assert written == [
+        (first.version, (AS_OF + 14 * DAY).date()),
+        (second.version, (AS_OF + 15 * DAY).date()),
+    ]
 
 
 def test_a_champion_is_not_judged_by_outcomes_that_it_has_learnt_from(con: Connection, store, good) -> None:
