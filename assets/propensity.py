@@ -11,6 +11,7 @@ from orchestration.keys import EVALUATIONS, TRANSITIONS
 from orchestration.project import PROJECT
 from orchestration.resources import Clock, Turn, Warehouse
 from segue.errors import SegueError
+from segue.warehouse import row_count
 
 PUBLISHED, VERSIONS = dg.AssetKey(["propensity", "published"]), dg.AssetKey(["propensity", "versions"])
 
@@ -73,7 +74,7 @@ def training(
         with warehouse.write("propensity tables", as_of=as_of) as con:
             core.ensure_tables(con)
     with warehouse.read(as_of=as_of) as con:
-        counts = {t: _count(con, t) for t in ("published", "versions")}
+        counts = {t: row_count(con, f"propensity.{t}") for t in ("published", "versions")}
         cards: dict[str, Any] = {}
         for report in reports:
             if report.trained is None or report.trained.scorer is None:
@@ -145,11 +146,6 @@ def next_changes(
             ),
         }
     )
-
-
-def _count(con: Any, table: str) -> int:
-    row = con.execute(f"select count(*) from propensity.{table}").fetchone()
-    return int(row[0]) if row else 0
 
 
 def _check(name: str, wrong: list[str]) -> dg.AssetCheckResult:
