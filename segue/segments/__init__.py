@@ -8,7 +8,8 @@ Never: decides who belongs to a segment, which is the analysts' SQL; writes outs
 
 from segue.segments.definitions import Definitions, Segment, definitions
 from segue.segments.history import record
-from segue.segments.ledger import OWN_CHANGE, RecordReport, SegmentShare, ensure_tables, latest_evaluation
+from segue.segments.ledger import OWN_CHANGE, RecordReport, SegmentShare, ensure_tables
+from segue.segments.preview import preview
 from segue.segments.read import Member, PastTransition, SegmentSize, members, person_history, sizes
 from segue.segments.refresh import backfill, refresh_memberships
 
@@ -24,9 +25,9 @@ __all__ = [
     "backfill",
     "definitions",
     "ensure_tables",
-    "latest_evaluation",
     "members",
     "person_history",
+    "preview",
     "record",
     "refresh_memberships",
     "sizes",

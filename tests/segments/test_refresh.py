@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from segue.clock import end_of_day, to_warehouse
+from segue.errors import BadInputError, DefinitionError
 from segue.models import BrokenModel, Evaluator, Project, dbt_environment, evaluate
-from segue.segments import backfill, refresh_memberships, sizes
+from segue.segments import backfill, preview, refresh_memberships, sizes
 from segue.settings import Settings, child_environment
 from segue.warehouse import Connection, Warehouse, patience
 
@@ -113,6 +114,31 @@ def test_an_evaluator_gives_for_every_time_what_an_evaluation_of_its_own_gives(
                 query = f"select * from {name} order by all"
                 assert one.con.execute(query).fetchall() == many.con.execute(query).fetchall()
             one.con.close()
+
+
+def test_a_preview_is_what_the_sql_says_of_what_was_known_then_and_writes_nothing(
+    loaded: Warehouse, tiny_project: Project, stitch_aliases: Stitch, as_of: datetime
+) -> None:
+    then = as_of - timedelta(days=9)
+    with loaded.read() as source:
+        evaluation = evaluate(tiny_project, source, as_of=then, stitch=stitch_aliases)
+        wanted = evaluation.con.execute("from segments.power_users order by person_id").fetchall()
+        snapshots = source.execute("from ducklake_snapshots('lake')").fetchall()
+    columns, rows = preview(loaded, tiny_project, "power_users", as_of=then, stitcher=stitch_aliases)
+    assert (columns, rows) == (["person_id", "reason"], wanted)
+    assert len(rows) > 3
+    first = preview(loaded, tiny_project, "power_users", as_of=then, stitcher=stitch_aliases, limit=3)
+    assert first == (columns, wanted[:3])
+    with loaded.read() as con:
+        assert con.execute("from ducklake_snapshots('lake')").fetchall() == snapshots
+
+
+def test_a_preview_of_what_does_not_work_says_why(loaded: Warehouse, tiny_project: Project, as_of: datetime) -> None:
+    with pytest.raises(BadInputError, match="did you mean power_users"):
+        preview(loaded, tiny_project, "power_user", as_of=as_of)
+    lost = BrokenModel(name="lost", path="models/segments/lost.sql", reason="lost.sql, line 2: no.", fix="mend it")
+    with pytest.raises(DefinitionError, match=r"lost.sql, line 2"):
+        preview(loaded, replace(tiny_project, broken=(lost,)), "lost", as_of=as_of)
 
 
 def test_a_model_that_does_not_end_is_stopped_once_and_the_others_are_evaluated(
