@@ -13,9 +13,6 @@ from segue.errors import DefinitionError
 #: The types that staging knows by name; `context.externalIds` brings others.
 TYPES = ("user_id", "email", "phone", "advertising_id", "device_id", "anonymous_id")
 
-#: What stands for an address that is blocked: its hash could not be told from any other.
-BLOCKED = "blocked"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypeRule:
