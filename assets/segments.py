@@ -118,12 +118,8 @@ def evaluations(
     with warehouse.read() as con:
         missing = missing_days(con, current, as_of=as_of, history_days=warehouse.settings.history_days)
     filled = {day: names for day, names in missing.items() if day not in complete}
-    by_names: dict[frozenset[str], list[date]] = {}
-    for day, names in filled.items():
-        by_names.setdefault(names, []).append(day)
-    reports = list(core.backfill(warehouse.core(), PROJECT, complete))
-    for names, days in by_names.items():
-        reports += core.backfill(warehouse.core(), PROJECT, days, segments=names)
+    reports = core.backfill(warehouse.core(), PROJECT, complete)
+    reports += core.backfill_missing(warehouse.core(), PROJECT, filled)
     # A KPI of a segment has a figure on the days on which the segment was evaluated.
     first = min([*complete, *filled], default=None)
     changed = {builds.CHANGED_SINCE: f"{first}T00:00:00+00:00" if first else builds.NEVER}

@@ -11,7 +11,7 @@ from segue.segments.history import record
 from segue.segments.ledger import OWN_CHANGE, RecordReport, SegmentShare, ensure_tables
 from segue.segments.preview import preview
 from segue.segments.read import Member, PastTransition, SegmentSize, members, person_history, sizes
-from segue.segments.refresh import backfill, refresh_memberships
+from segue.segments.refresh import backfill, backfill_missing, refresh_memberships
 
 __all__ = [
     "OWN_CHANGE",
@@ -23,6 +23,7 @@ __all__ = [
     "SegmentShare",
     "SegmentSize",
     "backfill",
+    "backfill_missing",
     "definitions",
     "ensure_tables",
     "members",

@@ -12,7 +12,8 @@ import pytest
 from segue.clock import end_of_day, to_warehouse
 from segue.errors import BadInputError, DefinitionError
 from segue.models import BrokenModel, Evaluator, Project, dbt_environment, evaluate
-from segue.segments import backfill, preview, refresh_memberships, sizes
+from segue.segments import backfill, backfill_missing, preview, refresh_memberships, sizes
+from segue.segments.gaps import missing_days
 from segue.settings import Settings, child_environment
 from segue.warehouse import Connection, Warehouse, patience
 
@@ -226,6 +227,26 @@ def test_a_backfill_of_one_segment_brings_the_rest_of_its_group_with_it(
         both = {s.segment: s.member_count for s in sizes(con, as_of)}
     assert set(alone) == {"present", "power_users"}
     assert alone == {name: count for name, count in both.items() if name != "absent"}
+
+
+def test_what_is_missing_of_days_is_filled_in_and_nothing_else(
+    loaded: Warehouse, tiny_project: Project, stitch_aliases: Stitch, as_of: datetime
+) -> None:
+    names = [s.name for s in tiny_project.segments]
+    first, second, third = last_days(as_of, 3)
+    backfill(loaded, tiny_project, [first, third], stitcher=stitch_aliases, segments=["absent"])
+    with loaded.read() as con:
+        missing = missing_days(con, names, as_of=as_of, history_days=3)
+    groups = frozenset({"present", "power_users"})
+    assert missing == {first: groups, second: groups | {"absent"}, third: groups}
+    reports = backfill_missing(loaded, tiny_project, missing, stitcher=stitch_aliases)
+    assert {(r.as_of.date() - timedelta(days=1), len(r.shares)) for r in reports} == {
+        (first, 2),
+        (second, 3),
+        (third, 2),
+    }
+    with loaded.read() as con:
+        assert missing_days(con, names, as_of=as_of, history_days=3) == {}
 
 
 def test_a_backfill_says_how_far_it_is_and_what_failed(
