@@ -22,9 +22,6 @@ ID_COLUMNS = {
     "phone": "phone",
 }
 
-#: What stands for an address that is blocked: its hash could not be told from any other.
-BLOCKED = "blocked"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypeRule:

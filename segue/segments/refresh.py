@@ -147,6 +147,24 @@ def backfill(
     return tuple(reports)
 
 
+def backfill_missing(
+    warehouse: Warehouse,
+    project: Project,
+    missing: Mapping[date, frozenset[str]],
+    *,
+    stitcher: Stitch | None = None,
+) -> tuple[RecordReport, ...]:
+    """Fill in what `missing_days` has found; days that lack the same segments are evaluated together."""
+    by_names: dict[frozenset[str], list[date]] = {}
+    for day, names in missing.items():
+        by_names.setdefault(names, []).append(day)
+    return tuple(
+        report
+        for names, days in by_names.items()
+        for report in backfill(warehouse, project, days, stitcher=stitcher, segments=names)
+    )
+
+
 def _stitcher(project: Project, source: Connection) -> Stitch:
     from segue.identity import stitcher_of  # loads scipy
 
