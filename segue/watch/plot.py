@@ -62,35 +62,6 @@ def plot_anomaly(con: Connection, anomaly_id: str, *, as_of: datetime | None = N
     return _draw(view, kpi=anomaly.kpi, title=title, marked=[anomaly], subtitle=_legend(anomaly))
 
 
-def plot_series(con: Connection, kpi: str, slice_: str, *, as_of: datetime | None = None, days: int = 90) -> bytes:
-    """PNG of the last days of a series, with the forecast band and every disturbed day marked.
-
-    Raises:
-        BadInputError: when the series has no values.
-    """
-    view = _view(con, kpi, slice_, first=date.min, last=_cap(date.max, as_of))
-    if not view.points:
-        raise BadInputError(
-            f"there is no series {clean(kpi)!r} with slice {clean(slice_)!r}",
-            fix='`segue sql "from watch.series"` lists them',
-        )
-    first = view.points[-1].date - timedelta(days=days - 1)
-    shown = _View(
-        points=[p for p in view.points if p.date >= first],
-        band=[row for row in view.band if row[0] >= first],
-        kind=view.kind,
-    )
-    marked = [a for a in anomalies(con) if (a.kpi, a.slice) == (kpi, slice_) and a.last_date >= first]
-    subtitle = "Black: measured. Blue: expected, and the range of 99 of 100 ordinary days" if shown.band else ""
-    if has_table(con, "watch", "series"):
-        sql = "select detail from watch.series where kpi = $1 and slice = $2 and status <> 'judged'"
-        note = con.execute(sql, [kpi, slice_]).fetchone()
-        subtitle = f"Not judged. {note[0]}" if note is not None else subtitle
-    span = (shown.points[-1].date - shown.points[0].date).days + 1
-    title = f"{name_of(kpi, slice_)}, last {span} days"
-    return _draw(shown, kpi=kpi, title=title, marked=marked, subtitle=subtitle)
-
-
 def plot_overview(
     con: Connection,
     *,
