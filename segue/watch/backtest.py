@@ -13,11 +13,10 @@ import numpy as np
 
 from segue.warehouse import Connection, has_table, insert_rows
 from segue.watch.forecast import Forecast
+from segue.watch.judge import MEDIUM_SCORE
 from segue.watch.series import Point, Series, read_series
 from segue.watch.tables import anomalies, day_range
 
-#: A day this far off would be found of medium severity.
-BAR = 4.2
 #: 99 of 100 ordinary days lie within this many deviations.
 _BAND = 2.576
 
@@ -112,11 +111,11 @@ def _one(
             continue
         if (*series.key, point.date) in disturbed:
             loud += 1
-            loud_found += abs(score) >= BAR
+            loud_found += abs(score) >= MEDIUM_SCORE
             continue
         quiet += 1
         inside += abs(score) <= _BAND
-        quiet_found += abs(score) >= BAR
+        quiet_found += abs(score) >= MEDIUM_SCORE
         if tried is not None and (expected := series.restore(tried.middle)):
             errors.append(abs(point.value - expected) / abs(expected))
     return Backtest(

@@ -14,7 +14,7 @@ from segue.watch.calendar import CalendarEntry, events_of
 from segue.watch.dismiss import stricter_where_dismissed
 from segue.watch.hourly import judge_hours
 from segue.watch.incidents import group_anomalies
-from segue.watch.judge import UNLIKELY_P, Day, Judgement, Memory, discoveries, judge
+from segue.watch.judge import HIGH_SCORE, MEDIUM_SCORE, UNLIKELY_P, Day, Judgement, Memory, discoveries, judge
 from segue.watch.prophet import quiet
 from segue.watch.record import read_memories, reconcile, write_anomalies, write_forecasts, write_series
 from segue.watch.series import Series, last_complete_day, read_series
@@ -172,13 +172,12 @@ def _severity(
 ) -> Severity:
     """From the size of the worst day in standard deviations, the days it lasted, and how much it rests on.
 
-    High: 5.5, or 4.2 over three days. Medium: 4.2, or three days, or a whole week. One step less when it rests on
-    fewer than 30 cases, concerns fewer than 2 % of the people, or is a change below 5 %. Chance alone reaches 4.2
-    once in 37,000 judged days.
+    High: `HIGH_SCORE`, or `MEDIUM_SCORE` over three days. Medium: `MEDIUM_SCORE`, or three days, or a whole week. One
+    step less when it rests on fewer than 30 cases, concerns fewer than 2 % of the people, or is a change below 5 %.
     """
     worst = max(run, key=lambda day: day.score)
-    is_large, is_long = worst.score >= 4.2, sum(day.p_value <= threshold for day in run) >= 3
-    step = 2 if worst.score >= 5.5 else is_large + (is_long or grain == "week")
+    is_large, is_long = worst.score >= MEDIUM_SCORE, sum(day.p_value <= threshold for day in run) >= 3
+    step = 2 if worst.score >= HIGH_SCORE else is_large + (is_long or grain == "week")
     # What a count rests on is what was expected of it; an outage leaves few.
     expected = series.restore(worst.forecast.middle)
     cases = expected if series.kind == "count" else worst.denominator

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from segue.clock import to_warehouse
 from segue.warehouse import Connection, has_table, insert_rows
 from segue.watch.counts import BetaBinomial, CountLaw, NegativeBinomial
-from segue.watch.judge import discoveries, score_of
+from segue.watch.judge import HIGH_SCORE, discoveries, score_of
 from segue.watch.tables import COLUMNS, Direction, Kind, Severity, anomaly_id
 
 _JUDGED_HOURS = 48
@@ -176,7 +176,7 @@ def _row(key: tuple[str, str], run: Sequence[_Hour], as_of: datetime) -> tuple[o
     total = sum(hour.total for hour in run if hour.total is not None) or None
     part = total or 1.0
     score = max(hour.score for hour in run)
-    severity: Severity = "high" if score >= 5.5 or len(run) >= 3 else "medium"
+    severity: Severity = "high" if score >= HIGH_SCORE or len(run) >= 3 else "medium"
     kind: Kind = "ratio" if total else "count"
     ident = anomaly_id(kpi, f"{slice_}@{run[0].at.isoformat()}", worst.direction, run[0].at.date())
     return (

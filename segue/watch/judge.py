@@ -33,6 +33,8 @@ _EMPTY_SHARE = 0.05
 _SHIFT_DAYS = 14
 #: A day next to a found one belongs to the same anomaly when this unlikely by itself.
 UNLIKELY_P = 0.01
+#: From here on a found day is of medium severity, which chance reaches once in 37,000 judged days, and of high.
+MEDIUM_SCORE, HIGH_SCORE = 4.2, 5.5
 #: Beyond this a day must not teach the model what is normal.
 _MASK_SCORE = 3.5
 _ENDED_AFTER_DAYS = 14
