@@ -80,9 +80,9 @@ def _past(con: Connection, as_of: datetime) -> tuple[list[_Day], set[tuple[str, 
     for series in read_series(con, as_of=as_of):
         days = {point.date: point for point in series.points}
         judged += [
-            (series, Forecast.from_basis(day, basis), days[day], days)
+            (series, forecast, days[day], days)
             for day, basis in forecasts.get(series.key, [])
-            if day in days
+            if day in days and (forecast := Forecast.from_basis(day, basis)).kind == series.kind
         ]
     disturbed = {(a.kpi, a.slice, day) for a in anomalies(con) for day in day_range(a.first_date, a.last_date)}
     return judged, disturbed

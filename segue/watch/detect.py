@@ -1,5 +1,6 @@
 """Find anomalies in every KPI series and keep the record of them."""
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from statistics import median
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from segue.errors import SegueError
 from segue.warehouse import Connection
 from segue.watch.calendar import CalendarEntry, events_of
 from segue.watch.dismiss import stricter_where_dismissed
@@ -20,6 +22,9 @@ from segue.watch.record import read_memories, reconcile, write_anomalies, write_
 from segue.watch.series import Series, last_complete_day, read_series
 from segue.watch.tables import SEVERITIES, Anomaly, Grain, Severity, anomalies, anomaly_id, ensure_tables
 from segue.watch.weekly import by_week_where_needed
+from segue.watch.words import clean, name_of
+
+log = logging.getLogger(__name__)
 
 #: Of the days found, the share that may be chance.
 FALSE_DISCOVERY_RATE = 0.02
@@ -86,6 +91,7 @@ def detect(
     memories = read_memories(con, recorded)
     by_day: list[Judgement] = []
     judgements: list[Judgement] = []
+    failed = 0
     # One thread for linear algebra: on systems this small, threads waiting for each other take a hundred times longer.
     with quiet(), threadpool_limits(1), ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
         jobs = [
@@ -100,11 +106,22 @@ def detect(
             )
             for series in everything
         ]
-        for number, job in enumerate(jobs, start=1):
-            judgement = job.result()
+        for number, (series, job) in enumerate(zip(everything, jobs, strict=True), start=1):
+            memory = memories.get(series.key, Memory())
+            try:
+                judgement = job.result()
+                shown = by_week_where_needed(judgement, first=first, last=last, masked=memory.disturbed)
+            except SegueError:  # a setting is wrong, which concerns every series
+                raise
+            except Exception as error:
+                failed += 1
+                if failed == len(everything):  # not one series: nothing is watched, which nobody must take for quiet
+                    raise
+                log.exception("%s could not be judged", name_of(*series.key))
+                judgement = _failed(series, memory, error)
+                shown = [judgement]
             by_day.append(judgement)
-            disturbed = memories.get(judgement.series.key, Memory()).disturbed
-            judgements += by_week_where_needed(judgement, first=first, last=last, masked=disturbed)
+            judgements += shown
             if progress is not None and (number % 10 == 0 or number == len(jobs)):
                 progress(f"{number} of {len(jobs)} series watched")
 
@@ -138,6 +155,13 @@ def detect(
         first_date=first,
         last_date=last,
     )
+
+
+def _failed(series: Series, memory: Memory, error: Exception) -> Judgement:
+    """What is said of a series that could not be judged; what is on record of it stays."""
+    said = clean(f"{type(error).__name__}: {error}", limit=200).rstrip(".")
+    detail = f"Judging it failed, which is a fault of Segue and concerns no other series: {said}."
+    return Judgement(series=series, status="failed", detail=detail, learned_since=memory.learned_since)
 
 
 def shares_of_people(everything: Sequence[Series]) -> dict[str, float]:

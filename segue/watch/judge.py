@@ -17,7 +17,7 @@ from segue.watch.forecast import Forecast, Training, fit, training
 from segue.watch.series import Point, Series
 from segue.watch.tables import Direction, Grain
 
-Status = Literal["judged", "by_week", "too_short", "flat", "sparse", "ended"]
+Status = Literal["judged", "by_week", "too_short", "flat", "sparse", "ended", "failed"]
 
 #: Six weeks: four to learn from before anything is judged, and some to judge.
 MIN_DAYS = 42
@@ -196,12 +196,13 @@ class _Chain:
         self.country = country
         self.events = events
         self.points = {point.date: point for point in series.points}
+        # One day can change how a measure has to be modelled; on the new scale an old forecast says nothing.
+        self.forecasts = {day: f for day, f in memory.forecasts.items() if f.kind == series.kind}
         self.monday = first - timedelta(days=first.weekday()) - timedelta(weeks=_TRY_WEEKS)
         # From this Monday on, the chain finds out by itself, so that a second run repeats the first one.
         self.masked = {day for day in memory.disturbed | self._far_off(memory) if day < self.monday}
         self.errors: list[float] = []
         self.days: list[Day] = []
-        self.forecasts = memory.forecasts
         self.fresh: dict[date, Forecast] = {}
         self.fit_count = 0
         self.run_start: date | None = None
@@ -216,7 +217,7 @@ class _Chain:
             return frozenset()
         return frozenset(
             day
-            for day, forecast in memory.forecasts.items()
+            for day, forecast in self.forecasts.items()
             if day < self.monday
             and (point := self.points.get(day)) is not None
             # The exact distance is slow; nothing within two deviations is beyond the mark.

@@ -12,7 +12,7 @@ from statistics import median
 
 from segue.watch.forecast import Forecast, Training, following, spread_of
 from segue.watch.judge import Day, Judgement, judged
-from segue.watch.series import Point, Series, make_series
+from segue.watch.series import Point, Series, series_on
 
 #: Weeks to learn from, at the most and at the least.
 _MOST, _LEAST = 26, 8
@@ -54,7 +54,7 @@ def by_week(series: Series, *, last: date) -> Series:
     for point in series.points:
         weeks.setdefault(point.date + timedelta(days=6 - point.date.weekday()), []).append(point)
     points = [_sum(sunday, days, series) for sunday, days in sorted(weeks.items()) if len(days) == 7 and sunday <= last]
-    return make_series(series.kpi, series.slice, points)
+    return series_on(series.kind, series.kpi, series.slice, points)
 
 
 def judge_weeks(weekly: Series, *, first: date, last: date, masked: Collection[date] = ()) -> list[Day]:
@@ -105,6 +105,7 @@ def _forecast(weekly: Series, known: list[Point], sunday: date) -> Forecast:
         trained_mean=training.mean,
         drift=drifts[-1],
         follow=follow,
+        kind=weekly.kind,
     )
 
 

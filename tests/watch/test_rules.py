@@ -62,6 +62,22 @@ def test_a_measure_is_modelled_as_its_numbers_call_for(values, kind):
     assert make_series("k", "all", points).kind == kind
 
 
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([(70.0, 70.0, None), (120.0, 120.0, None)], "amount"),  # whole euros are no cases
+        ([(0.3, 30.0, 100.0), (0.2, 10.0, 50.0)], "mean"),  # nor is 0.30 a visit a share of anything
+        ([(-1.0, None, None), (2.0, None, None)], "signed"),
+    ],
+)
+def test_money_is_neither_a_count_nor_a_share(values, kind):
+    points = [
+        Point(date=date(2026, 1, day), value=value, numerator=numerator, denominator=denominator)
+        for day, (value, numerator, denominator) in enumerate(values, start=1)
+    ]
+    assert make_series("revenue", "all", points, unit="money").kind == kind
+
+
 def test_a_ratio_of_nothing_stays_finite():
     points = [Point(date=date(2026, 1, n), value=v, numerator=v * 9, denominator=9.0) for n, v in ((1, 0.0), (2, 1.0))]
     series = make_series("conversion", "all", points)
