@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from statistics import median
 
@@ -32,6 +32,7 @@ class Series:
     kind: Kind
     offset: float  # added before taking the logarithm
     points: tuple[Point, ...]
+    empty: frozenset[date] = frozenset()  # days on record that had no case, so that there is no value
 
     @property
     def key(self) -> tuple[str, str]:
@@ -127,17 +128,24 @@ def _read(con: Connection, condition: str, values: list[object]) -> list[Series]
         f"""
         select kpi, slice, date::date, value::double, numerator::double, denominator::double
         from kpis.daily
-        where {condition} and {complete} and value is not null and isfinite(value::double)
+        where {condition} and {complete} and (isfinite(value::double) or denominator = 0)
         order by kpi, slice, date
         """,
         values,
     ).fetchall()
     grouped: dict[tuple[str, str], list[Point]] = {}
+    empty: dict[tuple[str, str], set[date]] = {}
     for kpi, slice_, day, value, numerator, denominator in rows:
+        if value is None or not math.isfinite(value):
+            empty.setdefault((kpi, slice_), set()).add(day)
+            continue
         point = Point(date=day, value=value, numerator=numerator, denominator=denominator)
         grouped.setdefault((kpi, slice_), []).append(point)
     units = {name: kpi.unit for name, kpi in registered_kpis(con).items()}
-    return [make_series(kpi, slice_, points, unit=units.get(kpi, "count")) for (kpi, slice_), points in grouped.items()]
+    return [
+        replace(make_series(*key, points, unit=units.get(key[0], "count")), empty=frozenset(empty.get(key, ())))
+        for key, points in grouped.items()
+    ]
 
 
 def make_series(kpi: str, slice_: str, points: Sequence[Point], *, unit: Unit = "count") -> Series:
