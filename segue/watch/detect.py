@@ -129,7 +129,13 @@ def detect(
     threshold = discoveries([day.p_value for j in judgements for day in j.days], rate=FALSE_DISCOVERY_RATE)
     shares = shares_of_people(everything)
     found = [
-        (j, [_anomaly(j, run, threshold, shares.get(j.series.slice), as_of=as_of) for run in _runs(j.days, threshold)])
+        (
+            j,
+            [
+                _anomaly(j, run, threshold, shares.get(j.series.slice), as_of=as_of)
+                for run in _runs(j.days, threshold, j.grain)
+            ],
+        )
         for j in judgements
     ]
     met = reconcile(found, recorded, first=first, last=last, as_of=as_of)
@@ -171,16 +177,16 @@ def shares_of_people(everything: Sequence[Series]) -> dict[str, float]:
     return {slice_: value / total for slice_, value in usual.items()} if total else {}
 
 
-def _runs(days: Sequence[Day], threshold: float) -> list[list[Day]]:
-    """Found days together with their unlikely neighbours of the same direction; missing days do not part them."""
+def _runs(days: Sequence[Day], threshold: float, grain: Grain) -> list[list[Day]]:
+    """Found days together with their unlikely neighbours of the same direction, which missing days do not part; or
+    found weeks with theirs."""
+    apart = 7 if grain == "week" else 1 + _BRIDGED_DAYS
     runs: list[list[Day]] = []
     current: list[Day] = []
     for day in days:
         unlikely = day.p_value <= max(threshold, UNLIKELY_P)
         goes_on = (
-            bool(current)
-            and day.direction == current[-1].direction
-            and (day.date - current[-1].date).days <= 1 + _BRIDGED_DAYS
+            bool(current) and day.direction == current[-1].direction and (day.date - current[-1].date).days <= apart
         )
         if current and not (unlikely and goes_on):
             runs.append(current)

@@ -30,7 +30,7 @@ _MIN_CASES = 5.0
 #: A sum that is nothing more often than this is the sum of too few cases.
 _EMPTY_SHARE = 0.05
 #: A disturbance this long is the new normal: the model starts again from there.
-_SHIFT_DAYS = 14
+SHIFT_DAYS = 14
 #: A day next to a found one belongs to the same anomaly when this unlikely by itself.
 UNLIKELY_P = 0.01
 #: From here on a found day is of medium severity, which chance reaches once in 37,000 judged days, and of high.
@@ -280,7 +280,7 @@ class _Chain:
             self.masked.add(point.date)
             if self.run_direction != direction or self.run_start is None:
                 self.run_start, self.run_direction = point.date, direction
-            if (point.date - self.run_start).days + 1 >= _SHIFT_DAYS:
+            if (point.date - self.run_start).days + 1 >= SHIFT_DAYS:
                 self.learned_since = self.run_start
                 self.masked = {day for day in self.masked if day < self.run_start}
                 self.errors = []

@@ -18,7 +18,7 @@ from segue.watch.series import Point, Series, series_on
 #: Weeks to learn from, at the most and at the least.
 _MOST, _LEAST = 26, 8
 #: A disturbance of this many weeks is the new normal: the weeks before it are not learned from any more.
-_SHIFT_WEEKS = 4
+SHIFT_WEEKS = 4
 #: Cases a week without which not even a week tells anything.
 MIN_CASES = 10.0
 _MASK_SCORE = 3.5
@@ -80,7 +80,7 @@ def judge_weeks(weekly: Series, *, first: date, last: date, masked: Collection[d
         if abs(error) > _MASK_SCORE:
             off = [*off, point] if was_above == (error > 0) else [point]
             was_above = error > 0
-            if len(off) == _SHIFT_WEEKS:
+            if len(off) == SHIFT_WEEKS:
                 known, off = off, []
             continue
         off = []

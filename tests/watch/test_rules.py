@@ -135,6 +135,16 @@ def test_an_anomaly_that_reaches_the_last_known_day_is_still_going_on():
     assert "3 days (since Sat 14 Feb 2026, still going on)" in describe(long, known_until=date(2026, 2, 16))
 
 
+def test_bad_weeks_in_a_row_are_told_in_weeks_and_go_on_until_a_whole_one_is_known():
+    last, worst = date(2026, 2, 22), date(2026, 2, 15)
+    three = outage(grain="week", first_date=date(2026, 2, 2), last_date=last, worst_date=worst)
+    assert "fell to 41 in the week from Mon 9 Feb, the worst of 3 weeks (Mon 2 Feb – Sun 22 Feb 2026), " in describe(
+        three
+    )
+    assert period(three, known_until=date(2026, 2, 28)) == "since Mon 2 Feb 2026, still going on"
+    assert period(three, known_until=date(2026, 3, 1)) == "Mon 2 Feb – Sun 22 Feb 2026 (3 weeks)"
+
+
 def test_weeks_at_a_new_level_are_told_once_and_then_learned_from():
     sunday = date(2025, 9, 7)
     counts = [100 + (7 * n) % 11 for n in range(12)] + [300 + (5 * n) % 13 for n in range(14)]
