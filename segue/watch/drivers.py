@@ -4,8 +4,8 @@ Method: Adtributor (Bhagwan et al., "Adtributor: Revenue Debugging in Advertisin
 dimension, each value has an explanatory power (its share of the change; for a ratio through the partial derivatives of
 the paper's section 4.3) and a surprise (the Jensen–Shannon term of its share of the whole, before and now). Values in
 the order of their surprise, those with less than a tenth of the change left out, until they explain two thirds: that
-set is the dimension's explanation, and the dimension with the most surprise comes first. A segment overlaps others, so
-it is a dimension of its own with two values: in it, and not.
+set is the dimension's explanation, and the dimension with the most surprise comes first. Whoever is in none of the
+values is one more, without a name. A segment overlaps others, so it is a dimension of its own: in it, and not.
 
 The change of a ratio is parted into rate (the same parts, converting differently) and mix (other parts, converting as
 before), by expected weights and rates; the rest, which moved both ways at once, is shown with the rate.
@@ -185,9 +185,11 @@ def explain(con: Connection, anomaly: Anomaly) -> Explanation:
     for slice_, part in parts.items():
         dimension = slice_.partition("=")[0]
         if dimension == "segment":
-            dimensions[slice_] = [part, _rest(everybody, part)]
+            dimensions[slice_] = [part]
         else:
             dimensions.setdefault(dimension, []).append(part)
+    # Who is in no part moves the whole as well: sessions that name no country, or everybody who is not in the segment.
+    dimensions = {name: [*known, _rest(everybody, known)] for name, known in dimensions.items()}
     drivers = [
         d
         for d in adtributor(dimensions, is_ratio=is_ratio)
@@ -264,13 +266,14 @@ def _part(slice_: str, by_day: Mapping[date, tuple[float, float]], days: Sequenc
     )
 
 
-def _rest(everybody: Part, part: Part) -> Part:
+def _rest(everybody: Part, parts: Sequence[Part]) -> Part:
+    """What is in none of these parts; it has no name. People who are in several leave less of it than there is."""
     return Part(
-        slice=f"not {part.slice}",
-        expected=max(everybody.expected - part.expected, 0.0),
-        actual=max(everybody.actual - part.actual, 0.0),
-        expected_cases=max(everybody.expected_cases - part.expected_cases, 0.0),
-        actual_cases=max(everybody.actual_cases - part.actual_cases, 0.0),
+        slice="",
+        expected=max(everybody.expected - sum(p.expected for p in parts), 0.0),
+        actual=max(everybody.actual - sum(p.actual for p in parts), 0.0),
+        expected_cases=max(everybody.expected_cases - sum(p.expected_cases for p in parts), 0.0),
+        actual_cases=max(everybody.actual_cases - sum(p.actual_cases for p in parts), 0.0),
     )
 
 
