@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from segue.warehouse import Connection, has_table
+from segue.watch.series import complete
 from segue.watch.tables import Anomaly, day_range
 from segue.watch.words import percent, where_of
 
@@ -150,6 +151,7 @@ class Explanation:
     rate_effect: float | None = None  # of a ratio, over the dimension that explains most
     mix_effect: float | None = None
     is_divided: bool = True  # False: what its parts did is not known, so no driver says nothing
+    is_too_soon: bool = False  # it is not known yet
 
     @property
     def words(self) -> str:
@@ -162,14 +164,18 @@ class Explanation:
 
 
 _NOT_DIVIDED = Explanation(drivers=(), is_divided=False)
+_NOT_YET = Explanation(drivers=(), is_divided=False, is_too_soon=True)
 
 
 def explain(con: Connection, anomaly: Anomaly) -> Explanation:
     """The drivers of an anomaly: parts of everybody from `kpis.daily`, parts of a slice from `watch.inside`.
 
     The parts of a slice are believed only when together they show the change that the slice itself showed. A KPI that
-    has cases but no numerator (a median) does not add up from its parts, and has none.
+    has cases but no numerator (a median) does not add up from its parts, and has none. Nor has an anomaly of hours
+    before the day is over: its parts are known by the day.
     """
+    if anomaly.hours is not None and not _is_over(con, anomaly):
+        return _NOT_YET
     is_ratio = anomaly.kind in ("ratio", "mean")
     parts = _parts(con, "kpis.daily where kpi = $1", anomaly.kpi, anomaly)
     if anomaly.slice != "all":
@@ -197,6 +203,17 @@ def explain(con: Connection, anomaly: Anomaly) -> Explanation:
     ]
     effects = _effects(dimensions, drivers, is_ratio=is_ratio)
     return Explanation(drivers=tuple(drivers[:_MOST]), rate_effect=effects[0], mix_effect=effects[1])
+
+
+def _is_over(con: Connection, anomaly: Anomaly) -> bool:
+    rows = con.execute(
+        f"""
+        select count(*) from kpis.daily
+        where kpi = $1 and slice = $2 and date::date between $3 and $4 and {complete(con)}
+        """,
+        [anomaly.kpi, anomaly.slice, anomaly.first_date, anomaly.last_date],
+    ).fetchall()
+    return rows == [(anomaly.day_count,)]
 
 
 def compared_days(anomaly: Anomaly) -> list[date]:

@@ -119,16 +119,20 @@ def read_one(con: Connection, kpi: str, slice_: str) -> Series:
     return found[0] if found else make_series(kpi, slice_, [])
 
 
+def complete(con: Connection) -> str:
+    """The condition under which a day of `kpis.daily` is over; an analyst's table may do without the column."""
+    columns = [column[0] for column in con.execute("select * from kpis.daily limit 0").description or []]
+    return "is_complete is not false" if "is_complete" in columns else "true"
+
+
 def _read(con: Connection, condition: str, values: list[object]) -> list[Series]:
     if not has_table(con, "kpis", "daily"):
         raise WarehouseError("kpis.daily does not exist, so there is nothing to watch", fix="`segue refresh` builds it")
-    columns = [column[0] for column in con.execute("select * from kpis.daily limit 0").description or []]
-    complete = "is_complete is not false" if "is_complete" in columns else "true"
     rows = con.execute(
         f"""
         select kpi, slice, date::date, value::double, numerator::double, denominator::double
         from kpis.daily
-        where {condition} and {complete} and (isfinite(value::double) or denominator = 0)
+        where {condition} and {complete(con)} and (isfinite(value::double) or denominator = 0)
         order by kpi, slice, date
         """,
         values,

@@ -1,9 +1,11 @@
 """Which part of the audience explains a change, and when none does."""
 
-from datetime import date, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from segue.alerts.compose import why
 from segue.watch import Anomaly, explain
 from segue.watch.drivers import Part, adtributor
 from tests.anomaly import outage
@@ -100,3 +102,18 @@ def test_a_part_is_named_beside_what_is_in_none(kpis):
     with kpis.read() as con:
         [driver] = explain(con, anomaly("sessions", "count")).drivers
     assert (driver.slice, driver.share) == ("platform=web", pytest.approx(60 / 90))
+
+
+def test_hours_are_not_explained_by_a_day_that_is_not_over(kpis):
+    usual = {"all": (0, 2000), "platform=web": (0, 1000), "platform=ios": (0, 1000)}
+    # By half past ten the web has had 200 sessions too many; who has an iPhone comes in the evening.
+    load(kpis, {"all": (0, 730), "platform=web": (0, 630), "platform=ios": (0, 100)}, usual=usual)
+    hours = tuple(datetime(2026, 2, 25, hour, tzinfo=UTC) for hour in (8, 9))
+    spike = replace(anomaly("sessions", "count"), grain="hour", hours=hours, direction="up")
+    with kpis.write() as con:
+        con.execute("alter table kpis.daily add column is_complete boolean")
+        con.execute("update kpis.daily set is_complete = date < $1", [DAY])
+        assert not explain(con, spike).is_divided
+        assert why(con, spike) == ["Which part moved most is known when the day is over"]
+        con.execute("update kpis.daily set is_complete = true")
+        assert explain(con, spike).is_divided
