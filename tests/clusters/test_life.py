@@ -110,6 +110,8 @@ def heirs(old: list[int], new: list[int], strange: list[int] | None = None) -> t
                      {("merged", 4, (4, 7)), ("born", 9, ())}, id="born of newcomers"),
         pytest.param([0] * 6 + [1] * 6, [0] * 6 + [0, 0, 1, 1, -1, -1], None, (4, 9),
                      {("born", 9, ()), ("died", 7, ())}, id="died"),
+        pytest.param([0] * 15 + [1] * 5, [0] * 11 + [1] * 4 + [0] * 5, None, (4, 9),
+                     {("split", 4, (4, 9)), ("merged", 4, (4, 7))}, id="parts that went elsewhere take no id"),
     ],
 )  # fmt: skip
 def test_a_new_clustering_is_told_by_the_people_it_shares_with_the_last(
