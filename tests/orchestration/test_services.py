@@ -115,7 +115,8 @@ def test_a_full_disk_ends_nobody_and_is_told_once(settings: Settings, tmp_path: 
             assert read_state(settings) == {}
         boss.turn()
         state = read_state(settings)["steady"]
-        assert state.pid and not state.restarts
+        assert state.pid
+        assert not state.restarts
         boss.stop()
     assert len([t for t in told if t[:2] == ("supervisor", "silent")]) == 1
     assert ("mute", "ended", "exit code 3: it said nothing; again in 0.05 s") in told
