@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import psutil
 
-from orchestration.processes import Guard, has_ended, start
+from orchestration.processes import Guard, has_ended, keep_small, start
 from segue.errors import SegueError
 from segue.settings import PROJECT_ROOT, Settings, child_environment, make_folder
 from segue.valkey import SERVED_BY_ANOTHER, is_running
@@ -25,7 +25,6 @@ PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 STOP_SECONDS = 12.0
 #: Whoever has lived so long starts anew with the first pause.
 _SETTLED_SECONDS = 60.0
-_LOG_BYTES = 20_000_000
 _POLL_SECONDS = 0.1
 
 
@@ -169,6 +168,7 @@ class Supervisor:
     def turn(self) -> None:
         """One look at everybody."""
         for child in self._children:
+            keep_small(self._log_of(child))
             if child.program is None:
                 if time.monotonic() >= child.again_at and self._may_start(child):
                     self._start(child)
@@ -208,7 +208,7 @@ class Supervisor:
         return child is first or first.service.name != "valkey" or first.state.is_up
 
     def _start(self, child: _Child) -> None:
-        with self._log_of(child) as sink:
+        with self._opened_log(child) as sink:
             child.program = start(
                 child.service.command, env=child_environment({}), cwd=PROJECT_ROOT, sink=sink.fileno()
             )
@@ -216,12 +216,12 @@ class Supervisor:
         child.started = time.monotonic()
         child.state.pid = child.program.pid
 
-    def _log_of(self, child: _Child) -> IO[bytes]:
-        log = _folder(self._settings) / f"{child.service.name}.log"
+    def _log_of(self, child: _Child) -> Path:
+        return _folder(self._settings) / f"{child.service.name}.log"
+
+    def _opened_log(self, child: _Child) -> IO[bytes]:
         try:
-            if log.exists() and log.stat().st_size > _LOG_BYTES:
-                log.replace(log.with_suffix(".log.1"))
-            return log.open("ab")
+            return self._log_of(child).open("ab")
         except OSError as error:
             self._told(child.service.name, "silent", f"its log cannot be written: {error.strerror}")
             return Path(os.devnull).open("ab")
@@ -244,7 +244,7 @@ class Supervisor:
         child.fails += 1
         child.state.restarts += 1
         child.again_at = time.monotonic() + pause
-        child.state.last_end = f"exit code {code}: {self._last_words(child.service.name)}"
+        child.state.last_end = f"exit code {code}: {self._last_words(child)}"
         self._told(child.service.name, "ended", f"{child.state.last_end}; again in {pause:g} s")
 
     def _answers(self, child: _Child) -> bool:
@@ -259,9 +259,9 @@ class Supervisor:
                 return False
         return time.monotonic() - child.started > 2.0
 
-    def _last_words(self, name: str) -> str:
+    def _last_words(self, child: _Child) -> str:
         try:
-            text = (_folder(self._settings) / f"{name}.log").read_bytes()[-2000:].decode("utf-8", "replace")
+            text = self._log_of(child).read_bytes()[-2000:].decode("utf-8", "replace")
         except OSError:
             text = ""
         lines = [line.strip() for line in text.splitlines() if line.strip()]
