@@ -1,5 +1,6 @@
 """What sensors ask for, and when they keep quiet."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from dagster._core.errors import DagsterExecutionInterruptedError
 
 from segue.alerts import Pending
+from segue.clock import system_time
 from segue.events import EventFile, PendingFiles
 
 pytestmark = pytest.mark.usefixtures("installation")
@@ -41,6 +43,36 @@ def test_a_file_that_grew_is_asked_for_again() -> None:
     from sensors.new_files import react
 
     assert isinstance(react(ONE, asked="f0", is_queued=False, day="2026-03-01"), dg.SensorResult)
+
+
+def test_files_whose_refresh_was_cut_short_are_asked_for_again_after_a_pause() -> None:
+    from sensors.new_files import key_of, next_attempt, react
+
+    def runs(*statuses: dg.DagsterRunStatus) -> list[dg.RunRecord]:
+        for number, status in enumerate(statuses, 1):
+            tags = {"dagster/run_key": key_of(ONE, number)}
+            instance.add_run(dg.DagsterRun(job_name="refresh", tags=tags, status=status))
+        keys = [key_of(ONE, number) for number in range(1, 9)]
+        return list(instance.get_run_records(dg.RunsFilter(tags={"dagster/run_key": keys})))
+
+    soon, later = (system_time() + timedelta(minutes=minutes) for minutes in (1, 300))
+    failed, canceled = dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED
+    for statuses, attempt in [
+        ((), 1),
+        ((failed,), 2),
+        ((failed, canceled), 3),
+        ((failed, dg.DagsterRunStatus.SUCCESS), 1),
+        ((dg.DagsterRunStatus.STARTED,), 1),
+        ((failed,) * 5, 1),  # a person is needed; the nightly refresh tries too
+    ]:
+        with dg.DagsterInstance.ephemeral() as instance:
+            found = runs(*statuses)
+            assert next_attempt(found, as_of=soon) == 1
+            assert next_attempt(found, as_of=later) == attempt
+    answer = react(ONE, asked="f1", attempt=2, is_queued=False, day="2026-03-01")
+    assert isinstance(answer, dg.SensorResult)
+    assert [request.run_key for request in answer.run_requests or []] == ["f1:2"]
+    assert isinstance(react(ONE, asked="f1", attempt=2, is_queued=True, day="2026-03-01"), dg.SkipReason)
 
 
 def test_an_alert_is_asked_for_once_per_attempt() -> None:
