@@ -11,7 +11,7 @@ from typing import Literal
 import dagster as dg
 
 from orchestration.follow_up import held_up
-from orchestration.instance import PROCESS_TAG
+from orchestration.instance import PROCESS_TAG, close_dead_runs
 from orchestration.jobs import follow_up
 from orchestration.progress import first_line, reason_of
 from orchestration.resources import AS_OF_TAG, WHOLE_TAG, Clock, Warehouse
@@ -47,6 +47,8 @@ class Failure:
 )
 def failures(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.SensorResult | dg.SkipReason:
     """Runs end once, so a cursor over the ends of runs neither repeats nor misses any."""
+    # Runs are processes of the machine that this runs on.
+    close_dead_runs(context.instance)
     cursor = json.loads(context.cursor or "{}")
     found: list[Failure] = []
     requests: list[dg.RunRequest] = []

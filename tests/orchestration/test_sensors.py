@@ -1,5 +1,9 @@
 """What sensors ask for, and when they keep quiet."""
 
+import os
+import subprocess
+import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -7,6 +11,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.events.log import EventLogEntry
 
 from segue.alerts import Pending
 from segue.clock import system_time
@@ -73,6 +78,29 @@ def test_files_whose_refresh_was_cut_short_are_asked_for_again_after_a_pause() -
     assert isinstance(answer, dg.SensorResult)
     assert [request.run_key for request in answer.run_requests or []] == ["f1:2"]
     assert isinstance(react(ONE, asked="f1", attempt=2, is_queued=True, day="2026-03-01"), dg.SkipReason)
+
+
+def test_a_run_whose_process_is_gone_is_closed_and_one_at_work_is_not() -> None:
+    from orchestration.instance import close_dead_runs
+
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    with dg.DagsterInstance.ephemeral() as instance:
+        started = dg.DagsterRunStatus.STARTED
+        runs = {
+            pid: instance.add_run(dg.DagsterRun(job_name="refresh", status=started)).run_id
+            for pid in (gone.pid, os.getpid())
+        }
+        for pid, run_id in runs.items():
+            event = dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, job_name="refresh", pid=pid)
+            entry = EventLogEntry(None, "info", "", run_id, time.time(), job_name="refresh", dagster_event=event)
+            instance.event_log_storage.store_event(entry)
+        instance.add_run(dg.DagsterRun(job_name="refresh", status=started))  # nobody knows its process
+        assert close_dead_runs(instance) == [runs[gone.pid]]
+        closed = instance.get_run_by_id(runs[gone.pid])
+        assert closed is not None
+        assert closed.status is dg.DagsterRunStatus.FAILURE
+        assert close_dead_runs(instance) == []
 
 
 def test_an_alert_is_asked_for_once_per_attempt() -> None:
