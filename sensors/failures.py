@@ -17,10 +17,14 @@ from orchestration.progress import first_line, reason_of
 from orchestration.resources import AS_OF_TAG, WHOLE_TAG, Clock, Warehouse
 from segue import alerts
 from segue.clock import system_time
+from segue.errors import BusyError
 from segue.settings import load_settings
 
 #: Ends of runs looked at in one tick: each costs a read of that run's log, and a tick has 60 seconds.
 _RUNS_PER_TICK = 20
+
+#: A refresh writes for minutes.
+_PATIENCE = 10.0
 
 _PARTITION_TAG = "dagster/partition"
 
@@ -65,17 +69,24 @@ def failures(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.Se
     if not found:
         context.update_cursor(json.dumps(cursor))
         return dg.SkipReason("no new failure")
-    for failure in found:
-        alerts.announce_failure(
-            warehouse.core(),
-            load_settings(),
-            kind=failure.kind,
-            subject_id=failure.subject_id,
-            title=failure.title,
-            detail=failure.detail,
-            url=failure.url,
-            as_of=system_time(),
-        )
+    try:
+        for failure in found:
+            alerts.announce_failure(
+                warehouse.core(),
+                load_settings(),
+                kind=failure.kind,
+                subject_id=failure.subject_id,
+                title=failure.title,
+                detail=failure.detail,
+                url=failure.url,
+                as_of=system_time(),
+                patience=_PATIENCE,
+            )
+    except BusyError as error:
+        # The next tick sees the same ends of runs; what was announced is in the ledger, what was asked for has its key.
+        if not requests:
+            return dg.SkipReason(f"failures wait to be announced: {error.message}")
+        return dg.SensorResult(run_requests=requests, cursor=context.cursor)
     return dg.SensorResult(run_requests=requests, cursor=json.dumps(cursor))
 
 

@@ -161,7 +161,7 @@ def test_a_dropped_file_is_seen_with_its_name(instance: dg.DagsterInstance, inst
         dropped.unlink()
 
 
-def test_a_failed_run_and_a_failed_check_are_announced_once(installation: Any) -> None:
+def test_a_failed_run_and_a_failed_check_are_announced_once(installation: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from sensors.failures import failures
 
     @dg.asset(check_specs=[dg.AssetCheckSpec("adds_up", asset="broken_sum")])
@@ -184,6 +184,10 @@ def test_a_failed_run_and_a_failed_check_are_announced_once(installation: Any) -
         before = len(announced())
         dg.materialize([broken_sum, small_sum], instance=instance)
         failed = dg.materialize([mistake], instance=instance, raise_on_error=False)
+        monkeypatch.setattr("sensors.failures._PATIENCE", 0.0)
+        with installation.warehouse.lock.held("a long refresh"):
+            assert "a long refresh" in tick(failures, instance).skip_message
+        assert len(announced()) == before
         first = tick(failures, instance)
         new = announced()
         assert len(new) == before + 2
