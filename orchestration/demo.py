@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
                 out.print(f"\n  export SEGUE_HOME={settings.home}", soft_wrap=True, highlight=False)
                 out.print("  has every `segue` command read this demo", style="dim", highlight=False)
                 announce(url, beside)
-                wait(program, beside)
+                wait(settings, program, beside)
     except SegueError as error:
         print_error(error)
         return 1

@@ -13,7 +13,7 @@ import requests
 
 from orchestration.beside import Realtime, realtime
 from orchestration.beside import announce as announce_realtime
-from orchestration.processes import end_with_parent, running, stop_on_signals
+from orchestration.processes import end_with_parent, keep_small, running, stop_on_signals
 from orchestration.services import free_port
 from segue.cli.console import print_error
 from segue.cli.screen import Screen
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
             serving(settings, port=options.port, dashboard=dashboard_of(beside)) as (url, program),
         ):
             announce(url, beside)
-            wait(program, beside)
+            wait(settings, program, beside)
     except SegueError as error:
         print_error(error)
         return 1
@@ -113,13 +113,14 @@ def serving(
         yield url, program
 
 
-def wait(program: "subprocess.Popen[bytes]", beside: Realtime) -> None:
+def wait(settings: Settings, program: "subprocess.Popen[bytes]", beside: Realtime) -> None:
     """Until one of the two ends by itself, which it should not.
 
     Raises:
         SegueError: saying so.
     """
     while True:
+        keep_small(settings.home / "dagster" / "up.log")
         if program.poll() is not None:
             raise SegueError(
                 f"Dagster ended by itself (exit code {program.returncode})", fix="its log is SEGUE_HOME/dagster/up.log"
