@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import resource
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -86,7 +88,17 @@ def answer(app: Any, listener: socket.socket, *, loggers: Sequence[str] = (), **
         "timeout_keep_alive": _IDLE_SECONDS,
         "timeout_graceful_shutdown": _STOP_SECONDS,
     }
-    uvicorn.Server(uvicorn.Config(app, **(alike | options))).run(sockets=[listener])
+    config = uvicorn.Config(app, **(alike | options))
+    _raise_file_limit(config.limit_concurrency or _CONNECTIONS)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _raise_file_limit(connections: int) -> None:
+    """Let so many be open: where fewer files may be, nobody is answered once they are used up."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * connections if hard == resource.RLIM_INFINITY else min(hard, 2 * connections)
+    if soft != resource.RLIM_INFINITY and soft < wanted and sys.platform == "linux":
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class BoundedLog(logging.Filter):

@@ -1,14 +1,17 @@
 """Whoever answers HTTP lets nobody hold a connection open without asking for something."""
 
 import re
+import resource
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from segue.settings import PROJECT_ROOT, child_environment
+from tests.waiting import until
 
 _PROGRAM = "import segue.listen as l; l._HEADER_SECONDS = 0.5; from segue.cli import app; app()"
 
@@ -34,6 +37,21 @@ def test_bad_input_a_client_that_never_ends_its_header_or_sends_a_huge_one_is_le
         program.wait()
         assert program.stdout is not None
         program.stdout.close()
+
+
+def test_connections_are_not_bounded_by_a_low_limit_of_files(tmp_path: Path) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    low = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, {hard}));"
+    program = subprocess.Popen(
+        [sys.executable, "-c", low + _PROGRAM, "api", "--port", "0"],
+        env=child_environment({"SEGUE_HOME": str(tmp_path)}), cwd=PROJECT_ROOT, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        until(lambda: psutil.Process(program.pid).rlimit(psutil.RLIMIT_NOFILE)[0] == 256)
+        until(lambda: psutil.Process(program.pid).rlimit(psutil.RLIMIT_NOFILE)[0] >= min(hard, 8_192))
+    finally:
+        program.kill()
+        program.wait()
 
 
 def _connected(port: int) -> socket.socket:
