@@ -22,7 +22,7 @@ from segue.serving.limits import RateLimit
 from segue.serving.problems import Problem, handle_problems
 from segue.serving.quick import COUNTED, Quick
 from segue.serving.state import State
-from segue.serving.stream import POSITION, events
+from segue.serving.stream import POSITION, Streams
 from segue.settings import Settings
 from segue.store import Reader, open_store
 
@@ -52,6 +52,7 @@ def make_app(settings: Settings, clock: Callable[[], datetime]) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         reader = app.state.reader = store.reader()
+        streams = app.state.streams = Streams(reader.client, store.outbox.newest)
         state = app.state.seen = State(settings, reader, clock)
         await state.look()
         following = asyncio.create_task(state.follow_store())
@@ -61,6 +62,7 @@ def make_app(settings: Settings, clock: Callable[[], datetime]) -> FastAPI:
         yield
         stop.set()
         following.cancel()
+        streams.close()
         await reader.client.aclose()
 
     app = FastAPI(
@@ -188,6 +190,7 @@ def make_app(settings: Settings, clock: Callable[[], datetime]) -> FastAPI:
     @app.get("/v1/transitions/stream", tags=["transitions"], **secured)
     async def stream(
         request: Request,
+        token: Annotated[HTTPAuthorizationCredentials, Depends(_bearer)],
         segment: Annotated[list[str] | None, Query(description="only these segments")] = None,
         person: Annotated[
             str | None, Query(max_length=1_000, description="only this person, by any identifier")
@@ -195,7 +198,9 @@ def make_app(settings: Settings, clock: Callable[[], datetime]) -> FastAPI:
         last_event_id: Annotated[str | None, Header(pattern=POSITION)] = None,
     ) -> StreamingResponse:
         """Transitions as Server-Sent Events, from now on or from `Last-Event-ID` on; kept for 24 hours."""
-        reader = _reader(request)
+        reader, streams = _reader(request), request.app.state.streams
+        if streams.is_full:
+            raise Problem(503, "too many streams are open", "close those that nobody reads", {"Retry-After": "10"})
         person_id = None
         if person is not None:
             found = await reader.segments_of(person)
@@ -204,7 +209,12 @@ def make_app(settings: Settings, clock: Callable[[], datetime]) -> FastAPI:
             person_id = found[0].decode()
         after = last_event_id if last_event_id is not None else await asyncio.to_thread(store.outbox.newest)
         return StreamingResponse(
-            events(reader.client, after, frozenset(segment or ()), person_id),
+            streams.events(
+                after,
+                frozenset(segment or ()),
+                person_id,
+                lambda: tokens.source_of(token.credentials) is not None,
+            ),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
