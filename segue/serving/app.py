@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 
 from segue.keys import READ, KeyRing
 from segue.serving import metrics
+from segue.serving.guard import Guard
 from segue.serving.limits import RateLimit
 from segue.serving.problems import Problem, handle_problems
 from segue.serving.quick import COUNTED, Quick
@@ -75,40 +76,53 @@ def make_app(settings: Settings, clock: Callable[[], datetime]) -> FastAPI:
     )
     handle_problems(app)
 
-    def is_reader(authorization: str) -> bool:
+    def name_in(authorization: str) -> str | None:
         scheme, _, token = authorization.partition(" ")
-        name = tokens.source_of(token) if scheme.lower() == "bearer" else None
+        return tokens.source_of(token.strip()) if scheme.lower() == "bearer" else None
+
+    def is_reader(authorization: str) -> bool:
+        name = name_in(authorization)
         return name is not None and not limit.wait_seconds(name)
 
-    async def quick_answer(identifier: str) -> bytes | None:
-        return await _segments_of(app, identifier)
-
-    app.add_middleware(Quick, is_reader=is_reader, answer=quick_answer)
-
-    async def reads(request: Request, token: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
-        name = tokens.source_of(token.credentials) if token is not None else None
+    def refusal(name: str | None, *, is_counted: bool = False) -> Problem | None:
         if name is None:
-            raise Problem(
+            return Problem(
                 401,
                 "a read token is needed",
                 "send `Authorization: Bearer TOKEN`; `segue tokens create NAME` makes one",
                 {"WWW-Authenticate": "Bearer"},
             )
-        wait = 0.0 if COUNTED in request.scope else limit.wait_seconds(name)
+        wait = 0.0 if is_counted else limit.wait_seconds(name)
         if wait:
-            raise Problem(
+            return Problem(
                 429,
                 f"more than {settings.api_requests_per_second} requests a second with this token",
                 "wait, or ask for many people at once with POST /v1/people/segments",
                 {"Retry-After": str(max(1, round(wait)))},
             )
+        return None
+
+    async def quick_answer(identifier: str) -> bytes | None:
+        return await _segments_of(app, identifier)
+
+    app.add_middleware(Guard, refusal=lambda authorization: refusal(name_in(authorization)))
+    # The outermost: what it answers pays for no other.
+    app.add_middleware(Quick, is_reader=is_reader, answer=quick_answer)
+
+    async def reads(request: Request, token: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
+        name = tokens.source_of(token.credentials) if token is not None else None
+        refused = refusal(name, is_counted=COUNTED in request.scope)
+        if refused is not None:
+            raise refused
 
     secured: dict[str, Any] = {
         "dependencies": [Depends(reads)],
         "responses": {401: {}, 404: {}, 422: {}, 429: {}, 503: {}},
     }
 
-    @app.post("/v1/people/segments", tags=["people"], **secured)
+    with_a_body = secured | {"responses": {**secured["responses"], 408: {}, 413: {}}}
+
+    @app.post("/v1/people/segments", tags=["people"], **with_a_body)
     async def segments_of_many(wanted: Identifiers, request: Request) -> Response:
         """The segments of up to 1,000 people; says who is unknown."""
         found = await _reader(request).segments_of_many(wanted.identifiers)
