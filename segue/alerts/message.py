@@ -71,6 +71,11 @@ class Alert:
     as_of: datetime
     overview: bytes | None = field(default=None, repr=False)  # PNG of all anomalies at once
 
+    @property
+    def is_one_item(self) -> bool:
+        """Whether title and summary have said all of the only item but its facts; a digest's do not even name it."""
+        return len(self.items) == 1 and self.kind != "digest"
+
     def to_json(self) -> dict[str, Any]:
         """Everything but the pictures, for the ledger."""
         return {

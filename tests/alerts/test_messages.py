@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from email import message_from_bytes, policy
 from html.parser import HTMLParser
@@ -58,6 +59,13 @@ def test_any_number_of_anomalies_is_one_message_within_slacks_limits_most_severe
     assert len(alert.items) + alert.left_out_count == count
     if count > 20:
         assert f"… and {count - 20} more." in json.dumps(slack.render(alert), ensure_ascii=False)
+
+
+def test_a_digest_of_one_incident_names_it(make_anomaly):
+    alert = anomaly_alert([make_anomaly(slice="segment=power_users")], as_of=AS_OF, url=RUN)
+    digest = replace(alert, kind="digest", title="Daily digest: 1 incident", summary="1 incident touched them.")
+    for said in (json.dumps(slack.render(digest), ensure_ascii=False), html.body(digest, str), html.text(digest)):
+        assert "Sessions, segment power users fell to 41" in said
 
 
 def hostile_alerts(names, make_anomaly) -> list[Alert]:
