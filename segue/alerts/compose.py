@@ -76,6 +76,7 @@ def compose(
             faults,
             alert,
             told_count=len(case.anomalies) - len(found),
+            is_backlog=notice.is_backlog,
             subjects=notice.subjects,
             as_of=as_of,
             url=url,
