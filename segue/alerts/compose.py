@@ -14,6 +14,7 @@ from segue.alerts.message import (
     alert_id_of,
     anomaly_alert,
     item_of,
+    series_count,
     web_address,
     with_title,
 )
@@ -75,7 +76,8 @@ def compose(
         alert = fault_alert(
             faults,
             alert,
-            told_count=len(case.anomalies) - len(found),
+            moved_count=series_count(found),
+            told_count=series_count(a for a in case.anomalies if a not in found),
             is_backlog=notice.is_backlog,
             subjects=notice.subjects,
             as_of=as_of,
@@ -171,11 +173,11 @@ def _drawn(con: Connection, found: tuple[Anomaly, ...], *, as_of: datetime, url:
 
 def _recovered(notice: Notice, case: Case, as_of: datetime, url: str) -> Alert:
     data = case.data
-    moved = sum(len(i.anomalies) for i in case.incidents)
+    moved = series_count(case.anomalies)
     if data is None:
         lead = case.incidents[0].lead
         title = f"Recovered: {name_of(lead.kpi, lead.slice, lead.label)} is as expected again"
-        summary = f"{moved} series had left their expected range."
+        summary = f"{moved} series had left {'their' if moved > 1 else 'its'} expected range."
     else:
         title = f"Over: {data.lead.sentence}"
         summary = f"{moved} KPI series had moved with it." if moved else "No KPI had moved with it."

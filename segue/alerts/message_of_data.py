@@ -14,6 +14,7 @@ def fault_alert(
     faults: Sequence[Finding],
     moved: Alert | None,
     *,
+    moved_count: int = 0,
     told_count: int = 0,
     is_backlog: bool = False,
     subjects: Sequence[str],
@@ -25,12 +26,12 @@ def fault_alert(
     Args:
         faults: at least one, the worst first.
         moved: the alert of the KPIs that they explain; its pictures are kept.
+        moved_count: how many KPI series that is.
         told_count: KPI series that they explain as well and that were told of before.
         is_backlog: the faults have nothing to do with each other, and what each moved is not told apart.
         subjects: what the ledger calls all of it.
     """
     items = tuple(item_of_fault(fault, str(number)) for number, fault in enumerate(faults))
-    kpis = len(moved.items) + moved.left_out_count if moved is not None else 0
     lead = faults[0].sentence
     if moved is None:
         shown, left_out = items[:MOST_ITEMS], len(items[MOST_ITEMS:])
@@ -42,13 +43,15 @@ def fault_alert(
     else:
         everything = (*items, *moved.items)
         shown, left_out = everything[:MOST_ITEMS], len(everything[MOST_ITEMS:]) + moved.left_out_count
-        title = f"Data fault, {kpis} KPI series moved with it: {lead.rstrip('.')}"
+        title = f"Data fault, {moved_count} KPI series moved with it: {lead.rstrip('.')}"
         summary = (
-            f"{lead} That is why {kpis} KPI series left their expected range: the cause is in what "
+            f"{lead} That is why {moved_count} KPI series left their expected range: the cause is in what "
             "arrived, not in what people chose."
         )
     if is_backlog:
-        effect = f"{kpis} KPI series moved with them" if kpis else "no KPI is known to have moved with them"
+        effect = (
+            f"{moved_count} KPI series moved with them" if moved_count else "no KPI is known to have moved with them"
+        )
         title = f"{len(faults)} faults of the data; {effect}"
         summary = f"{title}."
     severities = [*(item.severity for item in items), *([moved.severity] if moved is not None else [])]

@@ -136,7 +136,7 @@ def test_many_that_are_over_are_told_together_but_a_fault_is_no_reason_for_what_
 
 
 def test_faults_that_are_told_together_are_not_blamed_for_what_another_one_moved(warehouse, settings, make_anomaly):
-    moved = (make_anomaly(0), make_anomaly(1, slice="channel=email"))
+    moved = (make_anomaly(0), make_anomaly(1, slice="channel=email"), make_anomaly(2, slice="all"))
     other = replace(FAULT, subject="event Sign Up", sentence="Event Sign Up sent nothing.")
     notice = Notice(
         kind="data_fault",

@@ -5,10 +5,11 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from segue.alerts import acknowledge, announce, load_policy, mute, pending, slack
+from segue.alerts.cases import Case
 from segue.alerts.channels import folder_of
 from segue.alerts.plan import Notice
 from segue.errors import BadInputError, DefinitionError
-from segue.watch.incidents import group_anomalies
+from segue.watch.incidents import group_anomalies, incident_of
 
 AS_OF = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = date(2026, 2, 26)
@@ -62,6 +63,15 @@ def test_a_history_full_of_incidents_that_are_over_is_one_message(
     assert sent.subject_count == 4
     assert "All of it is over" in slack_api.messages[0]["text"]
     assert "Open the incidents" in str(slack_api.messages[0]["blocks"])
+
+
+def test_a_series_that_moved_twice_recovers_once(settings, make_anomaly):
+    incident = incident_of([make_anomaly(n, slice="all") for n in range(2)])
+    notice = Notice(
+        kind="incident_over", channel=folder_of(settings), subjects=("x",), case=Case(incidents=(incident,))
+    )
+    alert = compose.compose(None, notice, settings, as_of=AS_OF, run_url=None, calendar=())
+    assert alert.summary.endswith("1 series had left its expected range.")
 
 
 def test_what_joins_an_incident_and_its_end_are_told_in_its_thread(

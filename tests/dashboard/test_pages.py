@@ -7,10 +7,12 @@ from starlette.testclient import TestClient
 
 from segue.dashboard import make_app
 from segue.dashboard.clusters import _colours
-from segue.dashboard.incident_pages import incident_page
+from segue.dashboard.incident_pages import incident_line, incident_page
 from segue.settings import Settings
 from segue.warehouse import Warehouse
 from segue.watch import Explanation, incidents
+from segue.watch.incidents import incident_of
+from tests.anomaly import outage
 from tests.dashboard.conftest import HOSTILE, NOW, fill
 from tests.dashboard.discovered import fill_discovered
 
@@ -250,6 +252,12 @@ def test_a_page_is_never_older_than_the_warehouse(tmp_path):
         with Warehouse(settings).write("test") as con:
             con.execute("update watch.forecasts set expected = 999")
         assert "expected 999" in client.get("/").text
+
+
+def test_a_series_that_moved_twice_is_no_further_series():
+    twice = [outage(anomaly_id=ident) for ident in "ab"]
+    assert "more series" not in incident_line(incident_of(twice))
+    assert "and 1 more series" in incident_line(incident_of([*twice, outage(anomaly_id="c", slice="all")]))
 
 
 def test_an_incident_never_says_both_what_moved_and_that_nothing_stands_out(site, incident):
