@@ -214,24 +214,45 @@ def sizes(con: Connection, *, days: int) -> dict[str, list[tuple[date, float]]]:
     return found
 
 
-def flows(con: Connection, *, days: int, most: int = 14) -> list[tuple[str, str, int]]:
-    """People who left one segment and entered another at the same moment, the largest flows first."""
-    if not has_table(con, "segments", "transitions"):
-        return []
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flows:
+    """People who went from one segment to another."""
+
+    largest: tuple[tuple[str, str, int], ...] = ()  # from, to, moves
+    flow_count: int = 0  # also of those that are not among the largest
+    move_count: int = 0
+
+
+def flows(con: Connection, *, days: int, most: int = 14) -> Flows:
+    """People who left one segment and entered another of its exclusive group at the same moment.
+
+    Segments that do not exclude each other have nothing to do with each other: who leaves one on the day on which they
+    enter another has not gone from here to there. What excludes what, the last evaluations say.
+    """
+    if not has_table(con, "segments", "transitions", "evaluations"):
+        return Flows()
     rows = con.execute(
         """
-        with changes as (
-            select person_id, segment, change, effective_at from segments.transitions
+        with groups as (
+            select segment, exclusive_group from segments.evaluations
+            qualify row_number() over (partition by segment order by as_of desc) = 1
+        ), changes as (
+            select person_id, segment, change, effective_at, exclusive_group from segments.transitions
+            inner join groups using (segment)
             where effective_at > (select max(effective_at) from segments.transitions) - $1::int * interval 1 day
         )
-        select gone.segment, come.segment, count(*) from changes as gone
-        inner join changes as come on gone.person_id = come.person_id and gone.effective_at = come.effective_at
+        select gone.segment, come.segment, count(*), count(*) over (), sum(count(*)) over () from changes as gone
+        inner join changes as come using (person_id, effective_at, exclusive_group)
         where gone.change = 'exited' and come.change = 'entered' and gone.segment <> come.segment
         group by all order by 3 desc, 1, 2 limit $2
         """,
         [days, most],
     ).fetchall()
-    return [(a.replace("_", " "), b.replace("_", " "), int(n)) for a, b, n in rows]
+    return Flows(
+        largest=tuple((a.replace("_", " "), b.replace("_", " "), int(n)) for a, b, n, *_ in rows),
+        flow_count=int(rows[0][3]) if rows else 0,
+        move_count=int(rows[0][4]) if rows else 0,
+    )
 
 
 def overlap(con: Connection) -> tuple[list[tuple[str, int]], dict[tuple[str, str], int]]:

@@ -82,6 +82,16 @@ def fill(warehouse: Warehouse) -> None:
             " 'entered')) v(s, c)"
         )
         con.execute(
+            "insert into segments.transitions select 'p' || n, 'power_users', 'exited', timestamp '2026-02-20'"
+            " from range(9) r(n)"
+        )
+        con.execute(
+            "create table segments.evaluations as select s as segment, t as as_of, g as exclusive_group"
+            " from (values ('low', timestamp '2026-02-20', 'risk'), ('high', timestamp '2026-02-20', 'risk'),"
+            " ('power_users', timestamp '2026-01-20', 'risk'), ('power_users', timestamp '2026-02-20', null))"
+            " v(s, t, g)"
+        )
+        con.execute(
             "create table segments.memberships as select 'p' || n as person_id, s as segment, null::timestamp"
             " as exited_at"
             " from range(9) r(n), (values ('high'), ('power_users')) v(s) where s = 'high' or n < 3"

@@ -8,6 +8,8 @@ from starlette.testclient import TestClient
 from segue.dashboard import make_app
 from segue.dashboard.clusters import _colours
 from segue.dashboard.incident_pages import incident_line, incident_page
+from segue.dashboard.pages import segments_page
+from segue.dashboard.read import Flows
 from segue.settings import Settings
 from segue.warehouse import Warehouse
 from segue.watch import Explanation, incidents
@@ -83,8 +85,17 @@ def test_the_overview_says_what_is_expected_and_what_is_not_judged(client):
 def test_segments_show_sizes_moves_and_overlap_in_numbers(client):
     text = client.get("/segments").text
     assert "<td>low</td><td>high</td><td class=number>9</td>" in text
+    assert "<td>power users</td><td>high</td>" not in text, "they no longer exclude each other"
+    assert "9 moves of people between segments in 28 days" in text
     assert ">33 %</td>" in text, "3 of the 9 in high are power users"
     assert ">100 %</td>" in text
+
+
+def test_moves_that_are_not_drawn_are_counted():
+    flows = Flows(largest=(("low", "high", 7), ("high", "low", 2)), flow_count=5, move_count=12)
+    text = segments_page({"low": [(NOW.date(), 3.0)]}, flows, ([], {}), "", 28)
+    assert "12 moves of people between segments in 28 days" in text
+    assert "The 2 largest flows of 5: 9 of 12 moves." in text
 
 
 def test_clusters_show_what_they_are_like_and_what_became_of_them(client):
