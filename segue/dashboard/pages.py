@@ -32,7 +32,8 @@ def overview(
     for one in shown:
         d, value = one.line.points[-1]
         band = next((row for row in reversed(one.line.band) if row[0] == d), None)
-        expected = f"expected {escape(one.unit(band[1]))}" if band else "not judged"
+        unjudged = "judged by the week" if one.is_by_week else "not judged"
+        expected = f"expected {escape(one.unit(band[1]))}" if band else unjudged
         last = next((a for a in one.anomalies if a.first_date <= d <= a.last_date), None)
         flag = f'<span class="{last.severity}"> {escape(change_of(last))}</span>' if last else ""
         label = kpis[one.kpi].label if one.kpi in kpis else name_of(one.kpi, "all")
@@ -56,7 +57,8 @@ def kpi_page(one: read.ShownSeries, kpi: Kpi | None, form: str, why: Mapping[str
         owner = f" Owner: {escape(kpi.owner)}." if kpi.owner else ""
         parts.append(f'<p class="soft">{escape(kpi.description)}{owner}</p>')
     parts.append(f'<section class="card">{chart(one.line, unit=one.unit, summary=summary)}')
-    parts.append(f'<p class="soft">Blue: where 99 of 100 ordinary days lie. {escape(one.note)}</p></section>')
+    blue = "Blue: where 99 of 100 ordinary days lie. " if one.line.band else ""
+    parts.append(f'<p class="soft">{blue}{escape(one.note)}</p></section>')
     for anomaly in sorted(one.anomalies, key=lambda a: a.first_date, reverse=True):
         parts.append(
             f'<section class="card" id="a-{escape(anomaly.anomaly_id, quote=True)}"><h2 class="{anomaly.severity}">'

@@ -117,6 +117,7 @@ class ShownSeries:
     line: Line
     note: str  # why it is not judged; else the smallest change that would be noticed
     anomalies: tuple[Anomaly, ...]
+    is_by_week: bool = False  # its days tell nothing one by one
 
     def unit(self, value: float) -> str:
         return amount(value, kpi=self.kpi, kind=self.kind)
@@ -141,12 +142,15 @@ def shown(con: Connection, slice_: str, *, days: int, kpi: str | None = None) ->
     ).fetchall()
     bands: dict[str, list[tuple[date, float, float, float]]] = {}
     notes: dict[str, str] = {}
+    weekly: set[str] = set()
     if has_table(con, "watch", "forecasts", "series"):
         query = f"select kpi, date, expected, lower, upper from watch.forecasts where {where} order by kpi, date"
         for name, *row in con.execute(query, wanted).fetchall():
             bands.setdefault(name, []).append((row[0], row[1], row[2], row[3]))
         query = "select kpi, status, detail, detectable_change from watch.series where slice = $1"
         for name, status, detail, change in con.execute(query, [slice_]).fetchall():
+            if status == "by_week":
+                weekly.add(name)
             if status == "judged" and change is not None:
                 notes[name] = f"A change of one day would be noticed from {100 * change:.0f} % on."
             else:
@@ -177,6 +181,7 @@ def shown(con: Connection, slice_: str, *, days: int, kpi: str | None = None) ->
                 line=Line(points=[(p.date, p.value) for p in points], band=bands.get(name, []), marks=marks),
                 note=notes.get(name, "Not judged yet."),
                 anomalies=mine,
+                is_by_week=name in weekly,
             )
         )
     return result

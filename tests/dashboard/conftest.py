@@ -50,7 +50,8 @@ def fill(warehouse: Warehouse) -> None:
             "insert into watch.series (kpi, slice, status, detail, judged_at, last_judged_date,"
             " detectable_change) values"
             " ('sessions', 'all', 'judged', 'x', '2026-03-01', '2026-02-28', 0.2),"
-            " ('conversion', 'all', 'too_short', 'Twelve days.', '2026-03-01', null, null)"
+            " ('conversion', 'all', 'too_short', 'Twelve days.', '2026-03-01', null, null),"
+            " ('conversion', 'platform=web', 'by_week', 'Judged by the week.', '2026-03-01', '2026-02-22', 0.9)"
         )
         for slice_ in ("all", "platform=web"):
             con.execute(

@@ -82,6 +82,17 @@ def test_the_overview_says_what_is_expected_and_what_is_not_judged(client):
     assert "Twelve days" in client.get("/health").text
 
 
+def test_what_is_judged_by_the_week_is_called_so_and_no_band_is_named_that_is_not_drawn(client):
+    who = {"slice": "platform=web"}
+    text = client.get("/", params=who).text
+    assert "judged by the week" in text
+    assert "not judged" not in text
+    text = client.get("/kpi/conversion", params=who).text
+    assert "Judged by the week." in text
+    assert "Blue" not in text
+    assert "Blue: where 99 of 100 ordinary days lie." in client.get("/kpi/sessions").text
+
+
 def test_segments_show_sizes_moves_and_overlap_in_numbers(client):
     text = client.get("/segments").text
     assert "<td>low</td><td>high</td><td class=number>9</td>" in text
