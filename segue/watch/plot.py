@@ -192,7 +192,12 @@ def _draw_hours(con: Connection, anomaly: Anomaly, hours: tuple[datetime, dateti
 def _draw(view: _View, *, kpi: str, title: str, marked: Sequence[Anomaly], subtitle: str) -> bytes:
     fig, ax = canvas(height=4.2)
     for piece in _pieces(view.band, lambda row: row[0]):
-        xs = [_number(row[0]) for row in piece]
+        if len(piece) == 1:
+            # A line through one point is nothing to see: as wide as the day or the week that it is about.
+            end = _number(piece[0][0]) + 0.5
+            xs, piece = [end - view.step_days, end], piece * 2
+        else:
+            xs = [_number(row[0]) for row in piece]
         ax.fill_between(xs, [row[2] for row in piece], [row[3] for row in piece], color=BAND, linewidth=0, zorder=1)
         ax.plot(xs, [row[1] for row in piece], color=LINE, linewidth=1.2, linestyle=(0, (4, 2)), zorder=2)
     # A missing day is a gap in the line, not a slope.
@@ -241,10 +246,10 @@ def _limits(ax: "Axes", view: _View, marked: Sequence[Anomaly]) -> None:
 def _legend(anomaly: Anomaly) -> str:
     numbers = (anomaly.value, anomaly.expected, anomaly.lower, anomaly.upper)
     value, expected, lower, upper = (amount(n, kpi=anomaly.kpi, kind=anomaly.kind) for n in numbers)
-    unit = "weeks" if anomaly.grain == "week" else "days"
+    unit, when = ("weeks", "in the week to") if anomaly.grain == "week" else ("days", "on")
     return (
         f"{value} where {expected} was expected. Blue: the range of 99 of 100 ordinary {unit} "
-        f"({lower} to {upper} on {day(anomaly.worst_date, year=False)})"
+        f"({lower} to {upper} {when} {day(anomaly.worst_date, year=False)})"
     )
 
 
