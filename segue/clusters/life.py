@@ -110,12 +110,13 @@ def succeed(old: Ints, new: Ints, clusters: Sequence[Cluster], *, is_strange: np
 def verdict(found: Succession, *, before: float | None, after: float | None, is_stable: bool) -> tuple[bool, str]:
     """Whether a new clustering is published, and why.
 
-    It is when it agrees with the last one; or when it separates people better (silhouette on the same people and
-    scales), is stable under resampling, and what changed is explained by splits, mergers and new people.
+    It is when it agrees with the last one; or when it separates people better (silhouette on the same people, those
+    whom both group, and scales), is stable under resampling, and what changed is explained by splits, mergers and new
+    people.
 
     Args:
-        before: silhouette of the last clusters on today's people; None: they no longer tell people apart.
-        after: silhouette of the new ones.
+        before: silhouette of the last clusters on these people; None: they no longer tell people apart.
+        after: silhouette of the new ones on the same.
         is_stable: whether the number of clusters is stable under resampling.
     """
     agreement = f"agreement with the last clusters {found.agreement:.2f} (adjusted Rand index)"

@@ -16,6 +16,10 @@ from segue.errors import DefinitionError
 from segue.identity import ensure_tables, resolve
 from segue.identity.probable import (
     Probable,
+    _curve,
+    _findable,
+    _labelled,
+    _measure,
     curve_chart,
     known_browsers,
     learn,
@@ -51,11 +55,23 @@ def test_precision_was_measured_and_can_be_seen(world: tuple[pa.Table, Probable]
     report = world[1].report
     assert report.precision is not None
     assert report.precision > 0.75
+    assert report.curve[0][2] < 1  # some are never found, however low the threshold
     thresholds = [threshold for threshold, *_ in report.curve]
     assert thresholds == sorted(thresholds)
     assert {signal for signal, *_ in report.weights} >= {"model", "networks", "hour"}
     assert weights_chart(report).startswith(b"\x89PNG")
     assert curve_chart(report).startswith(b"\x89PNG")
+
+
+def test_recall_is_of_all_browsers_that_have_another_one_of_their_account() -> None:
+    who = {"a1": "p_0", "a2": "p_0", "b1": "p_2", "b2": "p_2", "c1": "p_4", "d1": "p_6", "d2": "p_6", "e1": "p_1"}
+    has_account = {browser: not browser.startswith("d") for browser in who}
+    choosing, judging = _labelled([("a1", "a2", 0.9), ("b1", "c1", 0.5), ("d1", "d2", 0.8)], who, has_account)
+    assert _findable(who, has_account) == (4, 0)  # c1 and e1 have no other one, d1 and d2 no account
+    # b1 is linked with somebody else, and nothing was scored for b2.
+    assert _curve(choosing, 4) == [(0.5, 0.5, 0.5), (0.9, 1.0, 0.5)]
+    assert _measure(choosing, 0.7, 4) == (1.0, 0.5)
+    assert _measure(judging, 0.7, 0) == (None, None)
 
 
 def test_too_few_browsers_are_linked_with_nobody() -> None:
