@@ -35,14 +35,16 @@ def engine() -> None:
     current = settings()
 
     with running(current):
+        judge = ContractJudge(current, system_time)
         service = Service(
             current,
             open_log(current),
             open_store(current),
-            ContractJudge(current, system_time),
+            judge,
             clock=system_time,
             refused=_refused,
             owner=f"engine {os.getpid()}",
+            contract_error=judge.error,
         )
 
         def stop(_number: int, _frame: FrameType | None) -> None:

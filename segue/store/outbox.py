@@ -10,7 +10,7 @@ import redis.asyncio
 from segue.store import keys
 from segue.store.keys import told
 from segue.store.model import Transition, read_transition
-from segue.store.scripts import COMMIT
+from segue.store.scripts import COMMIT, COMMIT_KNOWN
 
 _KEPT_SECONDS = 24 * 3600
 
@@ -60,8 +60,8 @@ class Outbox:
             self._commit(keys=[keys.OUTBOX_READERS], args=[reader, position])
 
     def commit_in(self, transaction: "redis.client.Pipeline", reader: str, position: str) -> None:
-        """As `commit`, as a part of a transaction, for a reader that is one already."""
-        transaction.eval(COMMIT, 1, keys.OUTBOX_READERS, reader, position)
+        """As `commit`, as a part of a transaction, for a reader that is one: who was forgotten stays forgotten."""
+        transaction.eval(COMMIT_KNOWN, 1, keys.OUTBOX_READERS, reader, position)
 
     def forget(self, reader: str) -> None:
         """Nobody waits for this reader any more."""

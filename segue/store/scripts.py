@@ -171,3 +171,8 @@ return 1
 COMMIT = """
 if ARGV[2] > (redis.call('HGET', KEYS[1], ARGV[1]) or '') then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
 """
+
+#: As COMMIT, for a reader that there is.
+COMMIT_KNOWN = f"""
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return end
+{COMMIT}"""
