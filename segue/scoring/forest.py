@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from segue.durable import sync
 from segue.errors import BadInputError
 
 Floats = npt.NDArray[np.float64]
@@ -187,6 +188,7 @@ def save_scorer(scorer: Scorer, path: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    sync(path.parent)
 
 
 def load_scorer(path: Path) -> Scorer:
