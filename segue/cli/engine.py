@@ -29,12 +29,13 @@ def engine() -> None:
     from segue.log import open_log
     from segue.realtime import ContractJudge, Service
     from segue.store import open_store
-    from segue.valkey import running
+    from segue.valkey import running, warn_if_unsafe
 
     log_aloud()
     current = settings()
 
     with running(current):
+        warn_if_unsafe(current)
         judge = ContractJudge(current, system_time)
         service = Service(
             current,

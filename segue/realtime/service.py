@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from segue.clock import from_warehouse
-from segue.errors import DefinitionError, LogDownError, SegueError, ValkeyError
+from segue.errors import DefinitionError, LogError, SegueError, ValkeyError
 from segue.log import Log, Position
 from segue.models import Project, fingerprint_of, prepare
 from segue.realtime.engine import LOOK_PEOPLE, Engine, Look
@@ -42,8 +42,8 @@ _LOOK_SECONDS = 0.005  # until it is asked whether a look is over
 _COLLECT_AT_MOST = 1_000_000
 _PIECE_ROWS = 20_000  # of a pass, so that batches wait for a moment only
 _NEWS = {"definition": "definitions", "population": "values of population models"}  # by cause
-#: The server of log and store does not answer, which passes.
-_AWAY = (ValkeyError, LogDownError, ConnectionError)
+#: The server of log and store does not answer, or has no memory left, which passes.
+_AWAY = (ValkeyError, LogError, ConnectionError)
 
 
 class Service:

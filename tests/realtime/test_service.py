@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from segue.errors import DefinitionError, WarehouseError
+from segue.errors import DefinitionError, LogFullError, WarehouseError
 from segue.events import ensure_tables
 from segue.models import Project
 from segue.realtime.engine import Engine
@@ -179,7 +179,7 @@ def test_a_second_engine_waits_and_takes_over(home: Settings) -> None:
     assert store.token == 2
 
 
-def test_a_project_that_cannot_be_read_is_looked_at_again_and_what_was_wrong_is_wrong_no_more(
+def test_what_passes_ends_no_engine_and_what_was_wrong_is_wrong_no_more(
     home: Settings, hard_project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("segue.realtime.service._PROJECT_SECONDS", 0.05)
@@ -203,6 +203,16 @@ def test_a_project_that_cannot_be_read_is_looked_at_again_and_what_was_wrong_is_
     now = START + timedelta(minutes=1)
     running = Running(home, log, store, lambda: now, contract_error=lambda: contracts[0])
     until(lambda: store.said)
+    commit, refusals = log.commit, iter([LogFullError("no memory left")])
+
+    def full_once(reader: str, position: str) -> None:
+        if (error := next(refusals, None)) is not None:
+            raise error
+        commit(reader, position)
+
+    monkeypatch.setattr(log, "commit", full_once)
+    log.put(messages()[0])
+    until(lambda: log.committed("engine") == log.entries[-1].position)
     monkeypatch.setattr("segue.realtime.service.fingerprint_of", fingerprint_of)
     monkeypatch.setattr("segue.realtime.service.prepare", prepare)
     state[0] = "gone"
