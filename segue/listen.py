@@ -133,7 +133,7 @@ class BoundedLog(logging.Filter):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's, with what it leaves open: how long a header and a body may take to come, and how large the first is."""
+    """uvicorn's, with what it leaves open: how long a header and a body may take to come, and how large a header is."""
 
     _deadline: asyncio.TimerHandle | None = None
     _body_deadline: asyncio.TimerHandle | None = None

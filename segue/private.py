@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
+from segue.durable import sync
 from segue.errors import BadInputError
 from segue.settings import cannot_write, make_folder
 
@@ -55,3 +56,4 @@ def changing_records(path: Path, kind: type[Record]) -> Iterator[list[Record]]:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
+        sync(path.parent)  # else a power cut brings back what was withdrawn

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from segue.durable import sync
 from segue.errors import BadSettingError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -217,6 +218,7 @@ def make_folder(folder: Path) -> None:
     if not folder.exists():
         make_folder(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
+        sync(folder.parent)
 
 
 def cannot_write(folder: Path, error: OSError) -> BadSettingError:

@@ -157,7 +157,7 @@ def run_jobs(
             already = [job.file.name for job in jobs if job.file.identity in known]
             waiting = [index for index, job in enumerate(jobs) if job.file.identity not in known]
             while waiting:
-                run = _Run(con, warehouse.settings, jobs, waiting, contracts, as_of=as_of, source=source)
+                run = _Run(warehouse, con, jobs, waiting, contracts, as_of=as_of, source=source)
                 try:
                     for committed, counts in run.groups():
                         reports += committed
@@ -190,8 +190,8 @@ class _Run:
 
     def __init__(
         self,
+        warehouse: Warehouse,
         con: Connection,
-        settings: Settings,
         jobs: Sequence[Job],
         waiting: Sequence[int],
         contracts: Sequence[Contract],
@@ -199,7 +199,7 @@ class _Run:
         as_of: datetime,
         source: str,
     ) -> None:
-        self._con = con
+        self._warehouse, self._con = warehouse, con
         self._jobs = jobs
         self._waiting = waiting
         self._as_of = as_of
@@ -227,7 +227,7 @@ class _Run:
                 reports = [self._report(index, tallies[index]) for index in finished]
                 reasons = self._reasons(reports)
                 self._write_ledger(finished, reports)
-                self._con.execute("commit")
+                self._warehouse.commit(self._con)
                 self._in_transaction = False
                 yield reports, reasons
                 self._begin()

@@ -137,7 +137,7 @@ def replay(
             [reason, len(chosen)],
         ).fetchall()
         for batch in _batches(rows):
-            tally, reasons = _replay_batch(con, contracts, batch, as_of=as_of)
+            tally, reasons = _replay_batch(warehouse, con, contracts, batch, as_of=as_of)
             tried += len(batch)
             loaded += tally.loaded
             duplicates += tally.duplicates
@@ -148,7 +148,12 @@ def replay(
 
 
 def _replay_batch(
-    con: Connection, contracts: Sequence[Contract], batch: Sequence[tuple[str, str, str, int]], *, as_of: datetime
+    warehouse: Warehouse,
+    con: Connection,
+    contracts: Sequence[Contract],
+    batch: Sequence[tuple[str, str, str, int]],
+    *,
+    as_of: datetime,
 ) -> tuple[Tally, "Counter[str]"]:
     con.execute("begin")
     source = batch[0][2]
@@ -176,7 +181,7 @@ def _replay_batch(
                 "insert into raw.loads values ($1, $2, $3, null, null, $4, $5, $6, 0, $7)",
                 [load_id, source, REPLAY, moved, tally.loaded, tally.duplicates, to_warehouse(as_of)],
             )
-        con.execute("commit")
+        warehouse.commit(con)
     finally:
         loader.close()
     return tally, Counter(item.reason for item in refused)

@@ -3,6 +3,7 @@
 import os
 import secrets
 
+from segue.durable import sync
 from segue.errors import BadSettingError
 from segue.settings import Settings, make_folder
 
@@ -41,6 +42,7 @@ def load_key(settings: Settings) -> bytes:
                 pass
             finally:
                 fresh.unlink()
+            sync(path.parent)  # before anything is hashed with it
         key = path.read_text().strip()
     except OSError as error:
         raise BadSettingError(

@@ -12,6 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from segue.durable import sync
 from segue.errors import BadInputError
 
 Floats = npt.NDArray[np.float64]
@@ -188,6 +189,7 @@ def save_scorer(scorer: Scorer, path: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    sync(path.parent)
 
 
 def load_scorer(path: Path) -> Scorer:

@@ -16,6 +16,7 @@ from segue.errors import WarehouseError
 from segue.scoring import register
 from segue.settings import Settings, make_folder
 from segue.warehouse.lock import WriterLock
+from segue.warehouse.new_files import NewFiles
 
 log = logging.getLogger(__name__)
 
@@ -177,19 +178,29 @@ class Warehouse:
         with self.writer(purpose, as_of=as_of, patience=patience) as con:
             con.execute("begin")
             yield con
-            con.execute("commit")
+            self.commit(con)
 
     @contextmanager
     def writer(
         self, purpose: str, *, as_of: datetime | None = None, patience: float | None = None
     ) -> Iterator[Connection]:
-        """As `write`, for several transactions: the caller says `begin` and `commit`."""
+        """As `write`, for several transactions: the caller says `begin`, and ends each by `commit` of this class."""
         with self.lock.held(purpose, patience=patience):
+            self._new_files = NewFiles(self.settings.data_uri)
             con = self.connect(read_only=False, as_of=as_of)
             try:
                 yield con
             finally:
                 con.close()
+
+    def commit(self, con: Connection) -> None:
+        """End a transaction of `writer`: its files are on the disk before the catalog names them.
+
+        Raises:
+            WarehouseError: when the disk refuses; then nothing is committed.
+        """
+        self._new_files.sync()
+        con.execute("commit")
 
     def _open(self, *, read_only: bool) -> Connection:
         settings = self.settings

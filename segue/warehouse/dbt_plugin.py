@@ -1,4 +1,5 @@
-"""What dbt needs from the warehouse: the writer lock, the extensions and the clock, on each of its connections.
+"""What dbt needs from the warehouse: the writer lock, the extensions and the clock on each of its connections, and
+files that are on the disk before a commit.
 
 dbt-duckdb loads this module because `dbt_project/profiles.yml` names it. So a bare `dbt build` in a
 shell follows the same rules as a Dagster run.
@@ -12,8 +13,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.adapters.duckdb.credentials import DuckDBCredentials
 from dbt.adapters.duckdb.plugins import BasePlugin
+from dbt.adapters.sql.connections import SQLConnectionManager
 
 from segue.clock import parse_as_of, system_time, to_warehouse
 from segue.identifiers import Normaliser, load_key
@@ -21,6 +24,7 @@ from segue.scoring import register
 from segue.settings import load_settings
 from segue.variables import read_variables
 from segue.warehouse.connect import Connection, Warehouse, link_extensions, prepare_catalog
+from segue.warehouse.new_files import NewFiles
 from segue.warehouse.patience import stop_after
 
 #: Set by whoever starts dbt; a person in a shell may leave it out and gets the current time.
@@ -55,6 +59,7 @@ class Plugin(BasePlugin):
         Normaliser(load_key(self._settings)).register(conn)
         # Held until the process ends: a dbt run is one writer. The descriptor is kept by not being closed.
         self._lock = Warehouse(self._settings).lock.acquire("dbt")
+        _commit_durably(NewFiles(self._settings.data_uri))
 
     def configure_cursor(self, cursor: Connection) -> None:
         cursor.execute("set variable as_of = $1::timestamp", [self._as_of])
@@ -66,6 +71,16 @@ class Plugin(BasePlugin):
         if thread in self._timers:
             self._timers[thread].cancel()
         self._timers[thread] = stop_after(cursor, self._settings.model_seconds)
+
+
+def _commit_durably(files: NewFiles) -> None:
+    """dbt has no hook for a commit: a model's post-hooks come before it, but may themselves write tables."""
+
+    def add_commit_query(manager: SQLConnectionManager) -> Any:
+        files.sync()
+        return SQLConnectionManager.add_commit_query(manager)  # type: ignore[no-untyped-call]
+
+    DuckDBConnectionManager.add_commit_query = add_commit_query  # type: ignore[method-assign]
 
 
 def macros_version(project: Path) -> str:

@@ -32,7 +32,7 @@ def maintain(warehouse: Warehouse, *, as_of: datetime) -> MaintenanceReport:
         as_of: the time from which the age of a state is counted; the wall clock, since snapshots carry it.
     """
     with warehouse.writer("maintenance") as con:
-        rewritten = tuple(_rewrite(con, name) for name in _fragmented(con))
+        rewritten = tuple(_rewrite(warehouse, con, name) for name in _fragmented(con))
         keep_from = as_of - timedelta(hours=warehouse.settings.snapshot_hours)
         expired = _replaced_before(con, keep_from)
         if expired:
@@ -80,11 +80,11 @@ def _fragmented(con: Connection) -> list[str]:
     return [name for (name,) in rows]
 
 
-def _rewrite(con: Connection, name: str) -> str:
+def _rewrite(warehouse: Warehouse, con: Connection, name: str) -> str:
     con.execute("begin")
     con.execute(f"create or replace temp table compacted as select * from {name}")
     con.execute(f"delete from {name}")
     con.execute(f"insert into {name} select * from compacted")
-    con.execute("commit")
+    warehouse.commit(con)
     con.execute("drop table compacted")
     return name.replace('"', "")

@@ -1,6 +1,7 @@
 """Normal forms, the key they are hashed with, and the rules of one YAML."""
 
 import ast
+import os
 import re
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ import pytest
 
 from segue.errors import BadSettingError, DefinitionError
 from segue.identifiers import ID_COLUMNS, TYPES, Normaliser, load_key, load_rules
+from segue.private import changing_records
 from segue.settings import PROJECT_ROOT, Settings
 
 
@@ -24,6 +26,26 @@ def test_a_home_makes_its_key_once_and_for_the_owner_alone(tmp_path: Path) -> No
     (path,) = (tmp_path / "keys").iterdir()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert load_key(settings(tmp_path / "other")) not in keys
+
+
+def test_a_power_cut_takes_neither_the_key_nor_a_change_of_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[tuple[str, list[str]]] = []  # of each folder that was synced, what was in it then
+
+    def fsync(handle: int) -> None:
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        if path.is_dir():
+            names.append((path.name, sorted(found.name for found in path.iterdir())))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    load_key(Settings(home=tmp_path / "home", _env_file=None))  # type: ignore[call-arg]
+    assert [name for name, _ in names] == [tmp_path.name, "home", "keys"]
+    assert names[-1] == ("keys", ["identity.key"])
+    names.clear()
+    with changing_records(tmp_path / "home" / "keys" / "records.json", str) as records:
+        records.append("new")
+    assert names == [("keys", [".lock", "identity.key", "records.json"])]
 
 
 def test_the_environment_gives_the_key(tmp_path: Path) -> None:
