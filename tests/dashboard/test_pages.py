@@ -157,6 +157,7 @@ def test_scores_show_the_model_in_force_against_the_baseline_and_the_bands(clien
     assert "<td>recency alone</td><td class=number>0.731</td>" in churn
     assert "<td>gradient-boosted trees, calibrated</td><td class=number>0.842</td>" in churn
     assert "order count (0.31)" in churn
+    assert "Judged by 1,234 examples at 2 past dates" in churn
     assert "said 90 % and came to 88 %" in churn
     assert "90 people have a score" in churn
     assert "10 are not asked about" in churn

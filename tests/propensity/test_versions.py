@@ -207,6 +207,7 @@ def test_the_card_says_what_one_has_to_know(con: Connection, store, good) -> Non
         "US",
     ):
         assert str(said) in page
+    assert f"Judged by {known.metrics['person_count']:,} examples at {len(known.metrics['dates'])} past dates" in page
     assert "http" not in page
     assert plot_quality(known.metrics, title="t").startswith(b"\x89PNG")
 
