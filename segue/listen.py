@@ -31,6 +31,8 @@ _LINES = 1_000
 #: A connection whose header is not whole by then is closed.
 _HEADER_SECONDS = 15.0
 _HEADER_BYTES = 64 * 1024
+#: And one whose body is not, read or not. Who reads it refuses it sooner, and says why.
+_BODY_SECONDS = 30.0
 
 
 def listen(host: str, port: int, *, who: str, setting: str) -> socket.socket:
@@ -131,9 +133,10 @@ class BoundedLog(logging.Filter):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's, with what it leaves open: how long a header may take to come, and how large it may be."""
+    """uvicorn's, with what it leaves open: how long a header and a body may take, and how large the first is."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _body_deadline: asyncio.TimerHandle | None = None
     _header_bytes = 0
 
     def connection_made(self, transport: Any) -> None:
@@ -156,8 +159,18 @@ class BoundedProtocol(HttpToolsProtocol):
         self._header_is_here()
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        if self._body_deadline is None:
+            self._body_deadline = self.loop.call_later(_BODY_SECONDS, self.transport.abort)  # type: ignore[attr-defined]
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._body_is_here()
+        super().on_message_complete()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._header_is_here()
+        self._body_is_here()
         super().connection_lost(exc)
 
     def _expect_header(self) -> None:
@@ -168,3 +181,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _body_is_here(self) -> None:
+        if self._body_deadline is not None:
+            self._body_deadline.cancel()
+            self._body_deadline = None
