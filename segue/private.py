@@ -19,12 +19,14 @@ def read_records(path: Path, kind: type[Record]) -> list[Record]:
     """What the file holds; nothing when there is none.
 
     Raises:
-        BadInputError: when it is damaged.
+        BadInputError: when it is damaged, or not to be opened.
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=list[kind])  # type: ignore[valid-type]
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read: {error.strerror}", fix="check whose it is") from error
     except msgspec.MsgspecError as error:
         raise BadInputError(
             f"{path} is damaged: {error}", fix="restore it, or remove it and make what it held anew"

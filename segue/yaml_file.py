@@ -128,6 +128,9 @@ def read_yaml(path: Path, error: type[SegueError], label: str) -> Section:
         raise error(
             f"{path}, line {line}: not YAML: {problem.problem}", fix="check the indentation and quotes there"
         ) from None
+    except yaml.YAMLError as problem:
+        said = " ".join(str(problem).split())
+        raise error(f"{path}: not YAML: {said}", fix="remove the character that it names") from None
     if node is None:
         raise error(f"{path} is empty", fix=f"write {label} into it, or remove it")
     return Section(path, node, error, label)

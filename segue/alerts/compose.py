@@ -139,6 +139,8 @@ def why(con: Connection, anomaly: Anomaly) -> list[str]:
     """What explains an anomaly, in sentences; empty when nothing stands out."""
     found = explain(con, anomaly)
     lines = []
+    if found.is_too_soon:
+        lines.append("Which part moved most is known when the day is over")
     if found.words:
         inside = f" within {where_of(anomaly.slice)}" if anomaly.slice != "all" else ""
         lines.append(f"Moved most{inside}: {found.words}")

@@ -21,6 +21,9 @@ def collector(
     Runs in the foreground; [bold]segue up[/] starts it together with everything else.
     """
     from segue.collector import serve
+    from segue.valkey import warn_if_unsafe
 
     log_aloud()
-    serve(settings(), port=port, told=lambda text: err.print(text, markup=False, highlight=False))
+    current = settings()
+    warn_if_unsafe(current)
+    serve(current, port=port, told=lambda text: err.print(text, markup=False, highlight=False))

@@ -29,20 +29,23 @@ def engine() -> None:
     from segue.log import open_log
     from segue.realtime import ContractJudge, Service
     from segue.store import open_store
-    from segue.valkey import running
+    from segue.valkey import running, warn_if_unsafe
 
     log_aloud()
     current = settings()
 
     with running(current):
+        warn_if_unsafe(current)
+        judge = ContractJudge(current, system_time)
         service = Service(
             current,
             open_log(current),
             open_store(current),
-            ContractJudge(current, system_time),
+            judge,
             clock=system_time,
             refused=_refused,
             owner=f"engine {os.getpid()}",
+            contract_error=judge.error,
         )
 
         def stop(_number: int, _frame: FrameType | None) -> None:

@@ -12,7 +12,7 @@ from segue.cli.run import become
 
 app = typer.Typer(
     invoke_without_command=True,
-    help="Collector, event log, engine, landing writer, API and webhooks, without Dagster.",
+    help="Collector, event log, engine, landing writer, API, dashboard and webhooks, without Dagster.",
 )
 
 

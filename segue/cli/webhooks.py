@@ -118,10 +118,11 @@ def list_all(format: OutputFormat = Format.table) -> None:
 @app.command()
 def remove(name: Name) -> None:
     """Call it no more; drops what waits for it, and its dead letters."""
-    from segue.serving import Webhooks, remove_endpoint
+    from segue.serving import Webhooks, endpoint, remove_endpoint
 
+    endpoint(settings(), name)  # there is one
+    Webhooks(settings()).forget(name)  # first: it may fail, and then nothing has happened
     remove_endpoint(settings(), name)
-    Webhooks(settings()).forget(name)
     err.print(f"webhook {name} is removed", markup=False, highlight=False)
 
 

@@ -65,9 +65,9 @@ def succeed(old: Ints, new: Ints, clusters: Sequence[Cluster], *, is_strange: np
     new_sizes, old_sizes = shared.sum(axis=1), np.bincount(old[(old >= 0) & ~is_strange], minlength=len(clusters))
     union = new_sizes[:, None] + old_sizes[None, :] - shared
     overlap = shared / np.maximum(union, 1)
-    heir: dict[int, int] = {
-        int(g): int(c) for g, c in zip(*linear_sum_assignment(-overlap), strict=True) if overlap[g, c] >= _SAME
-    }
+    # Only what passes competes: two pairs that do not could together outweigh one that does.
+    same = np.where(overlap >= _SAME, overlap, 0)
+    heir: dict[int, int] = {int(g): int(c) for g, c in zip(*linear_sum_assignment(-same), strict=True) if same[g, c]}
     ids = []
     for group in range(groups):
         if group in heir:

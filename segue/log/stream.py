@@ -6,18 +6,17 @@ lags come from two entries and need no walk. What changes more than one key is o
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
-
-import redis
-import redis.asyncio
 
 from segue.errors import LogDownError, LogFullError
 from segue.log.interface import READERS, Entry, Lag, LogStatus, Position
 from segue.settings import Settings
 from segue.valkey import connect, connect_async
+from segue.valkey.streams import COMMIT, next_position, position_of, row_id_of, rows_of, telling
 
 _STREAM = "segue:{log}:stream"
 _TOTALS = "segue:{log}:totals"
@@ -62,11 +61,6 @@ end
 return gone
 """
 
-#: KEYS: readers. ARGV: reader, position. Positions of one width compare as texts.
-_COMMIT = """
-if ARGV[2] > (redis.call('HGET', KEYS[1], ARGV[1]) or '') then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
-"""
-
 
 def open_log(settings: Settings) -> "StreamLog":
     """The log of this home. Connects when it is first used."""
@@ -81,7 +75,7 @@ class StreamLog:
         self._ceiling = settings.log_ceiling_bytes
         self._client = connect(settings)
         self._trim = self._client.register_script(_TRIM)
-        self._commit = self._client.register_script(_COMMIT)
+        self._commit = self._client.register_script(COMMIT)
         # A connection belongs to the event loop it was made in.
         self._appenders: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
 
@@ -95,7 +89,7 @@ class StreamLog:
         if not done:
             raise LogFullError(
                 f"the event log has reached its ceiling of {self._ceiling:,} bytes",
-                fix="see which reader is behind (`segue status`), or raise SEGUE_LOG_MAX_BYTES",
+                fix="see which reader is behind (`segue realtime status`), or raise SEGUE_LOG_MAX_BYTES",
                 retry_after_seconds=_FULL_RETRY_SECONDS,
             )
 
@@ -110,26 +104,26 @@ class StreamLog:
     def read(self, after: Position, *, limit_bytes: int, wait_seconds: float) -> list[Entry]:
         """See `Log.read`."""
         entries: list[Entry] = []
-        size, count, last = 0, _FIRST_COUNT, _id(after)
+        size, count, last = 0, _FIRST_COUNT, row_id_of(after)
         deadline = time.monotonic() + wait_seconds
         while True:
             wait = min(deadline - time.monotonic(), _BLOCK_SECONDS)
             block = {"block": max(1, int(wait * 1000))} if not entries and wait > 0 else {}
             with _told():
                 answer: Any = self._client.xread({_STREAM: last}, count=count, **block)  # type: ignore[arg-type]
-            found = _rows(answer)
+            found = rows_of(answer)
             for row_id, fields in found:
                 payload = fields[b"p"]
                 if entries and size + len(payload) > limit_bytes:
                     return entries
-                entries.append(Entry(_position(row_id), payload))
+                entries.append(Entry(position_of(row_id), payload))
                 size += len(payload)
             if entries:
                 if len(found) < count or size >= limit_bytes:
                     return entries
                 # Ask for as much as is likely to fit: entries are of one kilobyte or of a thousand.
                 count = max(1, min(_MOST_COUNT, (limit_bytes - size) * len(entries) // max(size, 1)))
-                last = _id(entries[-1].position)
+                last = row_id_of(entries[-1].position)
             elif deadline <= time.monotonic():
                 return []
 
@@ -148,9 +142,8 @@ class StreamLog:
         """See `Log.trim`."""
         last = min(self.committed(reader) for reader in READERS)
         if last:
-            milliseconds, sequence = _id(last).split("-")
             with _told():
-                self._trim(keys=[_STREAM, _TOTALS], args=[f"{milliseconds}-{int(sequence) + 1}"])
+                self._trim(keys=[_STREAM, _TOTALS], args=[row_id_of(next_position(last))])
 
     def status(self) -> LogStatus:
         """See `Log.status`."""
@@ -161,7 +154,7 @@ class StreamLog:
         pipe.xlen(_STREAM)
         pipe.xrevrange(_STREAM, count=1)
         for position in positions.values():
-            pipe.xrange(_STREAM, min=f"({_id(position)}" if position else "-", count=1)
+            pipe.xrange(_STREAM, min=f"({row_id_of(position)}" if position else "-", count=1)
         with _told():
             now, totals, length, newest, *unread = pipe.execute()
         total_bytes, total_entries, trimmed = (int(value or 0) for value in totals)
@@ -181,7 +174,7 @@ class StreamLog:
             entries=length,
             bytes=total_bytes - trimmed,
             ceiling_bytes=self._ceiling,
-            newest=_position(newest[0][0]) if newest else max(positions.values()),
+            newest=position_of(newest[0][0]) if newest else max(positions.values()),
             lags=lags,
         )
 
@@ -202,51 +195,10 @@ def _joined(payloads: Sequence[bytes]) -> list[bytes]:
     return entries
 
 
-def _rows(answer: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
-    """The rows of the one stream that was read, in either protocol's form."""
-    if not answer:
-        return []
-    if isinstance(answer, dict):
-        rows = next(iter(answer.values()))
-        return list(rows[0]) if rows and isinstance(rows[0], list) else list(rows)
-    return list(answer[0][1])
-
-
-def _position(row_id: bytes) -> Position:
-    milliseconds, sequence = row_id.split(b"-")
-    return f"{int(milliseconds):015d}-{int(sequence):08d}"
-
-
-def _id(position: Position) -> str:
-    milliseconds, _, sequence = (position or "0-0").partition("-")
-    return f"{int(milliseconds)}-{int(sequence)}"
-
-
-@contextmanager
-def _told() -> Iterator[None]:
+def _told() -> AbstractContextManager[None]:
     """Errors of the client as the log's own."""
-    try:
-        yield
-    except redis.OutOfMemoryError as error:
-        raise LogFullError(
-            "the Valkey of the event log has no memory left",
-            fix="see which reader is behind (`segue status`), or raise SEGUE_VALKEY_MAX_BYTES",
-            retry_after_seconds=_FULL_RETRY_SECONDS,
-        ) from error
-    except redis.ResponseError as error:
-        # A script that fails for want of memory says so in the midst of its message.
-        if "OOM" in str(error):
-            raise LogFullError(
-                "the Valkey of the event log has no memory left", retry_after_seconds=_FULL_RETRY_SECONDS
-            ) from error
-        if str(error).startswith(("LOADING", "BUSY", "MISCONF", "READONLY", "MASTERDOWN")):
-            raise LogDownError(
-                f"the event log is not ready: {error}", retry_after_seconds=_DOWN_RETRY_SECONDS
-            ) from error
-        raise
-    except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-        raise LogDownError(
-            f"the event log does not answer: {error}",
-            fix="it is started with `segue up`; HOME/valkey/valkey.log says why it ended",
-            retry_after_seconds=_DOWN_RETRY_SECONDS,
-        ) from error
+    return telling(
+        "the event log",
+        full=partial(LogFullError, retry_after_seconds=_FULL_RETRY_SECONDS),
+        away=partial(LogDownError, retry_after_seconds=_DOWN_RETRY_SECONDS),
+    )

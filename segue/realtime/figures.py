@@ -36,7 +36,7 @@ class Figures:
         self.batch_count = 0
         self.big = Share(0.2)  # of those with very many events
         self.looking = Share(0.2)  # of looking ahead, while batches wait
-        self.definition_error = ""
+        self.errors = {"definitions": "", "project": "", "contracts": ""}  # what of these is broken, and how
         self._latency: deque[float] = deque(maxlen=_REMEMBERED)
 
     def batch(self, events: int) -> None:
@@ -67,7 +67,7 @@ class Figures:
             "only_the_sweep_caught": engine.caught_by_sweep,
             "left_out": dict(engine.rules.left_out),
             "definitions": {s.name: s.definition_hash for s in engine.rules.evaluated if s.name in engine.rules.served},
-            "definition_error": self.definition_error,
+            "definition_error": " ".join(error for error in self.errors.values() if error),
         }
 
 

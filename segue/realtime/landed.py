@@ -47,7 +47,7 @@ class Watch:
             try:
                 with self.lock:
                     self.look()
-            except (SegueError, duckdb.Error) as error:
+            except (SegueError, duckdb.Error, OSError) as error:
                 log.warning("the warehouse cannot be read just now (%s); later", type(error).__name__)
 
     def look(self) -> None:

@@ -1,13 +1,18 @@
 """A definition that is broken now, and worked before: it goes on as it was, until it is mended or removed."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
+from segue.events import Contract
 from segue.models import Model, Project
 from segue.segments import definitions
 
 _FILE = "definitions.json"
+_CONTRACTS = "contracts.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +50,7 @@ def keep_last_good(new: Project, old: Project | None) -> LastGood:
 
 def remember(project: Project, folder: Path) -> None:
     """Keep what is evaluated, for the engine that comes after."""
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f".{_FILE}"
-    draft.write_text(project.to_json())
-    draft.replace(folder / _FILE)
+    _write(folder / _FILE, project.to_json().encode())
 
 
 def remembered(folder: Path, project: Project) -> Project | None:
@@ -61,6 +63,27 @@ def remembered(folder: Path, project: Project) -> Project | None:
         return Project.from_json((folder / _FILE).read_text(), home=project.target_dir.parent)
     except (OSError, ValueError, KeyError, TypeError):
         return None  # of an earlier version of Segue, or none
+
+
+def remember_contracts(contracts: Sequence[Contract], folder: Path) -> None:
+    """Keep what messages are held to, for whoever judges them after a restart."""
+    _write(folder / _CONTRACTS, msgspec.json.encode(contracts, enc_hook=str))
+
+
+def remembered_contracts(folder: Path) -> tuple[Contract, ...] | None:
+    """What messages were held to last; None when that is not known."""
+    try:
+        text = (folder / _CONTRACTS).read_bytes()
+        return msgspec.json.decode(text, type=tuple[Contract, ...], dec_hook=lambda _kind, path: Path(path))
+    except (OSError, msgspec.MsgspecError):
+        return None  # as above
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")  # an audit may write beside an engine
+    draft.write_bytes(content)
+    draft.replace(path)
 
 
 def _upstream_first(models: list[Model]) -> tuple[Model, ...]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from segue.clock import from_warehouse
-from segue.errors import DefinitionError, LogDownError, ValkeyError
+from segue.errors import DefinitionError, LogError, SegueError, ValkeyError
 from segue.log import Log, Position
 from segue.models import Project, fingerprint_of, prepare
 from segue.realtime.engine import LOOK_PEOPLE, Engine, Look
@@ -42,8 +42,8 @@ _LOOK_SECONDS = 0.005  # until it is asked whether a look is over
 _COLLECT_AT_MOST = 1_000_000
 _PIECE_ROWS = 20_000  # of a pass, so that batches wait for a moment only
 _NEWS = {"definition": "definitions", "population": "values of population models"}  # by cause
-#: The server of log and store does not answer, which passes.
-_AWAY = (ValkeyError, LogDownError, ConnectionError)
+#: The server of log and store does not answer, or has no memory left, which passes.
+_AWAY = (ValkeyError, LogError, ConnectionError)
 
 
 class Service:
@@ -57,6 +57,7 @@ class Service:
         clock: the system's time.
         refused: says which models look at everyone.
         owner: who holds the lease, for the message that another engine shows.
+        contract_error: says why the contracts cannot be used as they are now; "" when they can.
     """
 
     def __init__(
@@ -69,9 +70,10 @@ class Service:
         clock: Clock,
         refused: Refused,
         owner: str,
+        contract_error: Callable[[], str] = str,
     ) -> None:
         self._settings, self._log, self._store, self._judge = settings, event_log, store, judge
-        self._clock, self._refused = clock, refused
+        self._clock, self._refused, self._contract_error = clock, refused, contract_error
         self._stop = threading.Event()
         self._lease = Lease(store, owner, self._stop)
         self._begin_as = "time"  # cause of what the first pass of the next engine finds
@@ -305,24 +307,27 @@ class Service:
     # What changes meanwhile.
 
     def _watch_project(self, fingerprint: str) -> None:
+        errors, said = self.figures.errors, ""
         while not self._stop.wait(_PROJECT_SECONDS):
             try:
-                newest = fingerprint_of(self._settings)
-                if newest == fingerprint:
-                    continue
-                project = prepare(self._settings)
-                fingerprint = newest
-                self._next_project = project
+                if fingerprint_of(self._settings) != fingerprint:
+                    project = prepare(self._settings)
+                    fingerprint, self._next_project = project.fingerprint, project
+                errors["project"] = said = ""  # also when what was broken is as it was before
             except DefinitionError as error:
-                if self.figures.definition_error != error.message:
+                if errors["project"] != error.message:
                     log.error("the dbt project cannot be used, the last good one stays: %s", error.message)
-                self.figures.definition_error = error.message
+                errors["project"] = error.message
+            except (SegueError, OSError) as error:
+                if said != str(error):
+                    log.warning("the dbt project cannot be read just now, trying again: %s", error)
+                said = str(error)
 
     def _keep_last_good(self, project: Project, before: Project | None) -> Project:
         kept, self._published = keep_last_good(project, before), project
         for name, reason in kept.broken.items():
             log.error("%s is broken, its last good definition stays: %s", name, reason)
-        self.figures.definition_error = " ".join(kept.broken.values())
+        self.figures.errors["definitions"] = " ".join(kept.broken.values())
         return kept.project
 
     def _redefine(self, engine: Engine, project: Project, *, cause: str = "definition") -> bool:
@@ -332,7 +337,7 @@ class Service:
                 is_done = engine.redefine(project, held=self._sources.held, refused=self._refused(project))
         except DefinitionError as error:
             log.error("the new definitions cannot be evaluated, the last good ones stay: %s", error.message)
-            self.figures.definition_error = error.message
+            self.figures.errors["definitions"] = error.message
             return True
         if is_done:
             log.info("new %s: everyone is evaluated anew", _NEWS[cause])
@@ -390,6 +395,7 @@ class Service:
             log.warning("the log and the store cannot be told (%s); later", type(error).__name__)
 
     def _status(self, engine: Engine) -> dict[str, Any]:
+        self.figures.errors["contracts"] = self._contract_error()
         knows = {"load_id": self._load_id, "held": dict(self._sources.held_digests)}
         return self.figures.status(engine) | knows
 

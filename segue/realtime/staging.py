@@ -10,8 +10,7 @@ from sqlglot.dialects.duckdb import DuckDB
 
 from segue.errors import DefinitionError
 from segue.models import Model, Project
-from segue.models.project import RAW as RAW
-from segue.models.project import quote
+from segue.models.project import RAW, quote
 from segue.models.tables import TABLES
 from segue.realtime.sql import Prepared, conform, memory, rewrite
 from segue.warehouse import Connection

@@ -20,11 +20,10 @@ from segue.events.streams import open_stream
 from segue.identity import read_decisions
 from segue.log import Entry, Log, Position
 from segue.models import Project
-from segue.models.project import quote
+from segue.models.project import RAW, quote
 from segue.models.tables import TABLES
 from segue.realtime.engine import Engine
 from segue.realtime.sql import rewrite
-from segue.realtime.staging import RAW
 from segue.warehouse import Connection, Warehouse
 
 log = logging.getLogger(__name__)
@@ -109,23 +108,24 @@ class Sources:
     def news(self) -> News:
         """What the warehouse knows since this was last asked; looked up at once, since to open it is what costs."""
         with self._warehouse.read() as con:
-            fresh = self._fresh(con)
+            fresh, newest = self._fresh(con)
             # A copy: the engine may read others meanwhile.
             is_old = any(digest(con, relation) != known for relation, known in list(self.held_digests.items()))
             decisions = read_decisions(con)
         is_new = decisions != self._decisions
-        self._decisions = decisions
+        # Only here: if any of it cannot be read, all of it is news the next time.
+        self.load_id, self._decisions = newest, decisions
         return News(fresh, held_is_old=is_old, decisions=decisions if is_new else None)
 
-    def _fresh(self, con: Connection) -> pa.Table | None:
+    def _fresh(self, con: Connection) -> tuple[pa.Table | None, int]:
+        """Messages that have come, and the newest load that is read with them."""
         newest = _newest_load(con)
         if newest is None or newest <= self.load_id:
-            return None
+            return None, self.load_id
         found = con.execute(
             "from raw.events where load_id > $1 and load_id <= $2", [self.load_id, newest]
         ).to_arrow_table()
-        self.load_id = newest
-        return found
+        return found, newest
 
     def _applied_entries(self, applied: Position) -> Iterator[bytes]:
         """Payloads that the store has, and that were not landed when we looked."""

@@ -14,8 +14,8 @@ _NUMBERS = {
     "batch_latency_p99_ms": "From the log to the store, 99th percentile of the last batches",
     "history_rows": "Rows of history in the engine",
     "memory_bytes": "Most memory the engine has used",
-    "timers": "People known to change within the horizon",
-    "waiting": "People who wait for an evaluation apart, or for a look ahead",
+    "timers": "Components (mostly one person each) known to change within the horizon",
+    "waiting": "Components that wait for an evaluation apart, or for a look ahead",
     "only_the_sweep_caught": "Changes that came with time and that nothing had foreseen",
 }
 

@@ -50,8 +50,9 @@ class FollowedProject:
             try:
                 self.look()
                 said = ""
-            except SegueError as error:
-                if error.message != said:
-                    _log.warning("the dbt project cannot be used, its last state stays: %s", error.message)
-                said = error.message
+            except (SegueError, OSError) as error:  # a file may be replaced while it is read
+                text = error.message if isinstance(error, SegueError) else str(error)
+                if text != said:
+                    _log.warning("the dbt project cannot be used, its last state stays: %s", text)
+                said = text
             stop.wait(_LOOK_SECONDS)

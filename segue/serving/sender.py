@@ -158,22 +158,29 @@ class Sender:
 
     async def _resubscribe(self, tail: Tail, poster: Poster) -> None:
         await self._look_up()
-        if self._project.is_known or self._named:
-            known = await asyncio.to_thread(self._kept.readers)  # before the endpoints: what is added now stays
-        else:
-            known = set()  # what YAML names is not known yet: nobody is let go
+        readers = await asyncio.to_thread(self._kept.readers)  # before the endpoints: what is added now stays
         wanted = {one.name: one for one in subscriptions(self._settings, self._named)}
+        removed = {
+            name
+            for name, (courier, _) in self._couriers.items()
+            if name not in readers or _is_another(courier.subscription, wanted.get(name))
+        }
         for name, (courier, task) in list(self._couriers.items()):
-            if name not in wanted:
+            if name in removed or name not in wanted:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
                 self._unsaved.discard(courier)
+                if name in removed:  # by the command, which has dropped all but what was written since
+                    await asyncio.to_thread(self._kept.forget, name)
                 del self._couriers[name]
             elif courier.subscription != wanted[name]:
                 courier.resubscribe(wanted[name])
-        for name in known - set(wanted):
-            await asyncio.to_thread(self._kept.leave, name)
+        if self._project.is_known or self._named:  # else it is not known whom YAML names: nobody is let go
+            for name in readers - set(wanted):
+                await asyncio.to_thread(self._kept.leave, name)
         for name, subscription in wanted.items():
+            if name in removed:
+                continue  # the command may be about to say that it is gone: who is still there next time begins anew
             if subscription.fault and self._faults.get(name) != subscription.fault:
                 _log.warning("webhook %s: %s", name, subscription.fault)
             self._faults[name] = subscription.fault
@@ -218,6 +225,13 @@ class Sender:
         if text not in self._told:
             self._told.add(text)
             _log.warning("%s", text)
+
+
+def _is_another(one: Subscription, now: Subscription | None) -> bool:
+    """Whether a webhook was removed, and another one added by the same name."""
+    if now is None or one.endpoint is None or now.endpoint is None:
+        return False
+    return one.endpoint.created_at is not None and one.endpoint.created_at != now.endpoint.created_at
 
 
 @contextmanager

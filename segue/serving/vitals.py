@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from segue.errors import SegueError
+from segue.errors import BadInputError, LogError, ValkeyError
 from segue.log import LogStatus, open_log
 from segue.serving.subscriptions import subscriptions
 from segue.serving.webhooks import Webhooks
@@ -54,6 +54,7 @@ class Vitals:
     people: int = 0
     engine: Mapping[str, Any] = field(default_factory=dict)  # what it said of itself last
     receivers: Sequence[Receiver] = ()
+    receivers_fault: str = ""  # why nothing is known of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,18 +93,7 @@ def look(settings: Settings) -> Vitals:
     store = open_store(settings)
     try:
         status, log = store.status(), open_log(settings).status()
-        kept = Webhooks(settings)
-        receivers = [
-            Receiver(
-                name=one.name,
-                waiting=one.waiting,
-                dead_letters=one.dead_letters,
-                failing_since=one.delivery.failing_since,
-                last_error=one.delivery.last_error,
-                fault=one.fault,
-            )
-            for one in kept.standings(subscriptions(settings, kept.named()))
-        ]
+        receivers, fault = _receivers(settings)
         return Vitals(
             log=log,
             lease=lease_holder(connect(settings)),
@@ -111,9 +101,32 @@ def look(settings: Settings) -> Vitals:
             people=status.people,
             engine=status.engine,
             receivers=receivers,
+            receivers_fault=fault,
         )
-    except SegueError:
+    except (LogError, ValkeyError):
         return Vitals()
+
+
+def _receivers(settings: Settings) -> tuple[list[Receiver], str]:
+    """The webhooks as they stand; or why that cannot be said, such as a list of them that is damaged."""
+    kept = Webhooks(settings)
+    named = kept.named()
+    try:
+        known = subscriptions(settings, named)
+    except BadInputError as error:
+        return [], str(error)
+    found = [
+        Receiver(
+            name=one.name,
+            waiting=one.waiting,
+            dead_letters=one.dead_letters,
+            failing_since=one.delivery.failing_since,
+            last_error=one.delivery.last_error,
+            fault=one.fault,
+        )
+        for one in kept.standings(known)
+    ]
+    return found, ""
 
 
 def facts(seen: Vitals) -> dict[str, dict[str, str | int | float]]:
@@ -144,6 +157,7 @@ def facts(seen: Vitals) -> dict[str, dict[str, str | int | float]]:
             "waiting": sum(one.waiting for one in seen.receivers),
             "dead letters": sum(one.dead_letters for one in seen.receivers),
             "failing": ", ".join(one.name for one in seen.receivers if one.failing_since) or "none",
+            **({"cannot be read": seen.receivers_fault} if seen.receivers_fault else {}),
         },
     }
 
@@ -162,7 +176,7 @@ def troubles(seen: Vitals, *, is_wanted: bool, as_of: datetime) -> list[Trouble]
             "Segue tries to start it again; HOME/valkey/valkey.log says why it ended. Nothing acknowledged is lost."
         )
         return [Trouble(key="server", title="The event log and the serving store do not answer", detail=detail)]
-    return [*_of_engine(seen, seen.log, is_wanted, as_of), *_of_log(seen.log), *_of_receivers(seen.receivers, as_of)]
+    return [*_of_engine(seen, seen.log, is_wanted, as_of), *_of_log(seen.log), *_of_receivers(seen, as_of)]
 
 
 def _of_engine(seen: Vitals, log: LogStatus, is_wanted: bool, as_of: datetime) -> list[Trouble]:
@@ -201,9 +215,12 @@ def _of_log(log: LogStatus) -> list[Trouble]:
     return found
 
 
-def _of_receivers(receivers: Sequence[Receiver], as_of: datetime) -> list[Trouble]:
+def _of_receivers(seen: Vitals, as_of: datetime) -> list[Trouble]:
     found = []
-    for one in receivers:
+    if seen.receivers_fault:
+        title = "The list of webhooks cannot be read"
+        found.append(Trouble(key="webhooks", title=title, detail=seen.receivers_fault))
+    for one in seen.receivers:
         if one.fault:
             title = f"Webhook {one.name} cannot be called"
             found.append(Trouble(key=f"fault:{one.name}", title=title, detail=one.fault))

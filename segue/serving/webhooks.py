@@ -190,10 +190,6 @@ class Webhooks:
         with told():
             self._client.xdel(_DEAD + name, letter.position)
 
-    def waiting(self, subscription: Subscription, *, most: int = 10_000) -> int:
-        """Transitions that an endpoint is to get and has not got; looks at `most` entries of the outbox."""
-        return self.standings([subscription], most=most)[0].waiting
-
     def standings(self, known: Sequence[Subscription], *, most: int = 10_000) -> list[Standing]:
         """How all of them stand. Looks at `most` entries of the outbox, so that more may wait than it says."""
         states = self._states()

@@ -1,11 +1,9 @@
 """Names in Valkey, in one hash slot, and its errors as ours."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import redis
+from contextlib import AbstractContextManager
 
 from segue.errors import ValkeyError
+from segue.valkey.streams import telling
 
 _ROOT = "segue:{store}:"
 META = _ROOT + "meta"  # position, as_of, status
@@ -23,25 +21,6 @@ OUTBOX_READERS = _ROOT + "outbox_readers"
 REQUESTS = _ROOT + "requests"  # people whom the engine is asked to look at again
 
 
-@contextmanager
-def told() -> Iterator[None]:
+def told() -> AbstractContextManager[None]:
     """Errors of the client as errors that name the fix."""
-    try:
-        yield
-    except redis.OutOfMemoryError as error:
-        raise ValkeyError(
-            "the Valkey of the serving store has no memory left", fix="raise SEGUE_VALKEY_MAX_BYTES"
-        ) from error
-    except redis.ResponseError as error:
-        if "OOM" in str(error):
-            raise ValkeyError(
-                "the Valkey of the serving store has no memory left", fix="raise SEGUE_VALKEY_MAX_BYTES"
-            ) from error
-        if str(error).startswith(("LOADING", "BUSY", "MISCONF", "READONLY", "MASTERDOWN")):
-            raise ValkeyError(f"the serving store is not ready: {error}") from error
-        raise
-    except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-        raise ValkeyError(
-            f"the serving store does not answer: {error}",
-            fix="it is started with `segue up`; HOME/valkey/valkey.log says why it ended",
-        ) from error
+    return telling("the serving store", full=ValkeyError, away=ValkeyError)

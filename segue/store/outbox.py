@@ -10,7 +10,8 @@ import redis.asyncio
 from segue.store import keys
 from segue.store.keys import told
 from segue.store.model import Transition, read_transition
-from segue.store.scripts import COMMIT
+from segue.store.scripts import COMMIT_KNOWN
+from segue.valkey.streams import COMMIT, next_position, position_of, row_id_of, rows_of
 
 _KEPT_SECONDS = 24 * 3600
 
@@ -34,7 +35,7 @@ class Outbox:
         """What comes after a position ("" is the beginning); [] when nothing came in time."""
         block = {"block": max(1, int(wait_seconds * 1000))} if wait_seconds > 0 else {}
         with told():
-            answer = self._client.xread({keys.OUTBOX: _id(after)}, count=limit, **block)  # type: ignore[arg-type]
+            answer = self._client.xread({keys.OUTBOX: row_id_of(after)}, count=limit, **block)  # type: ignore[arg-type]
         return _rows(answer)
 
     def newest(self) -> str:
@@ -60,18 +61,13 @@ class Outbox:
             self._commit(keys=[keys.OUTBOX_READERS], args=[reader, position])
 
     def commit_in(self, transaction: "redis.client.Pipeline", reader: str, position: str) -> None:
-        """As `commit`, as a part of a transaction, for a reader that is one already."""
-        transaction.eval(COMMIT, 1, keys.OUTBOX_READERS, reader, position)
+        """As `commit`, as a part of a transaction, for a reader that is one: who was forgotten stays forgotten."""
+        transaction.eval(COMMIT_KNOWN, 1, keys.OUTBOX_READERS, reader, position)
 
     def forget(self, reader: str) -> None:
         """Nobody waits for this reader any more."""
         with told():
             self._client.hdel(keys.OUTBOX_READERS, reader)
-
-    def lag(self, position: str) -> int:
-        """How many stand after a position."""
-        with told():
-            return len(self._client.xrange(keys.OUTBOX, min=f"({_id(position)}", count=100_000))  # type: ignore[arg-type]
 
     def trim(self, *, kept_seconds: float = _KEPT_SECONDS) -> int:
         """Drop what every reader is past and what is older; by the server's own clock. Returns how many went."""
@@ -79,40 +75,17 @@ class Outbox:
             seconds, _ = self._client.time()  # type: ignore[misc]
             oldest = position_of(b"%d-0" % max(0, int((seconds - kept_seconds) * 1000)))
             readers: Any = self._client.hvals(keys.OUTBOX_READERS)
-            first = min([oldest, *(_next(position.decode()) for position in readers)])
-            return int(self._client.xtrim(keys.OUTBOX, minid=_id(first), approximate=False))  # type: ignore[arg-type]
+            first = min([oldest, *(next_position(position.decode()) for position in readers)])
+            return int(self._client.xtrim(keys.OUTBOX, minid=row_id_of(first), approximate=False))  # type: ignore[arg-type]
 
 
 async def follow(client: "redis.asyncio.Redis", after: str, *, limit: int, wait_seconds: float) -> list[Told]:
     """As `Outbox.read`, for an event loop."""
     with told():
         block = {"block": max(1, int(wait_seconds * 1000))} if wait_seconds > 0 else {}
-        answer = await client.xread({keys.OUTBOX: _id(after)}, count=limit, **block)  # type: ignore[arg-type]
+        answer = await client.xread({keys.OUTBOX: row_id_of(after)}, count=limit, **block)  # type: ignore[arg-type]
     return _rows(answer)
 
 
 def _rows(answer: Any) -> list[Told]:
-    if not answer:
-        return []
-    if isinstance(answer, dict):
-        rows = next(iter(answer.values()))
-        rows = rows[0] if rows and isinstance(rows[0], list) and rows[0] and isinstance(rows[0][0], list) else rows
-    else:
-        rows = answer[0][1]
-    return [Told(position_of(row_id), read_transition(fields[b"t"])) for row_id, fields in rows]
-
-
-def position_of(row_id: bytes) -> str:
-    """The position of a row of the stream."""
-    milliseconds, sequence = row_id.split(b"-")
-    return f"{int(milliseconds):015d}-{int(sequence):08d}"
-
-
-def _id(position: str) -> str:
-    milliseconds, _, sequence = (position or "0-0").partition("-")
-    return f"{int(milliseconds)}-{int(sequence)}"
-
-
-def _next(position: str) -> str:
-    milliseconds, _, sequence = (position or "0-0").partition("-")
-    return f"{int(milliseconds):015d}-{int(sequence) + 1:08d}"
+    return [Told(position_of(row_id), read_transition(fields[b"t"])) for row_id, fields in rows_of(answer)]

@@ -1,5 +1,7 @@
 """What changes or reads more than one key, as scripts: each is done as a whole."""
 
+from segue.valkey.streams import COMMIT
+
 #: KEYS: meta, fence, segments, features, identifiers, index, merged, names, outbox. ARGV: see `Store.apply`.
 #: The first write is one that is refused for want of memory, so that a refused update has changed nothing.
 #: An update that comes again because its answer was lost is known by its number, and not applied twice.
@@ -167,7 +169,7 @@ if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return 1
 """
 
-#: KEYS: readers. ARGV: reader, position. Positions of one width compare as texts.
-COMMIT = """
-if ARGV[2] > (redis.call('HGET', KEYS[1], ARGV[1]) or '') then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
-"""
+#: As COMMIT of the streams, for a reader that there is.
+COMMIT_KNOWN = f"""
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return end
+{COMMIT}"""

@@ -13,6 +13,7 @@ from segue.store import keys, outbox, read
 from segue.store.keys import told
 from segue.store.model import read_stamp
 from segue.valkey import connect
+from segue.valkey.streams import position_of
 
 _AT_ONCE = 1_000
 
@@ -41,7 +42,7 @@ def take_snapshot(settings: Settings) -> Snapshot:
         pipe.hmget(keys.META, "position", "as_of", "status")
         pipe.xrevrange(keys.OUTBOX, count=1)
         (position, as_of, status), newest = pipe.execute()
-    last = outbox.position_of(newest[0][0]) if newest else ""
+    last = position_of(newest[0][0]) if newest else ""
     while first < last:
         rows = [row for row in told_of.read(first, limit=_AT_ONCE) if row.position <= last]
         for row in rows:

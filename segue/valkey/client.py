@@ -1,5 +1,7 @@
 """Connections to the Valkey of a home."""
 
+import logging
+from contextlib import suppress
 from typing import Any
 
 import redis
@@ -10,6 +12,11 @@ from redis.retry import Retry
 
 from segue.settings import Settings
 from segue.valkey.paths import socket_path
+
+_log = logging.getLogger(__name__)
+
+#: With which a server keeps whatever it has acknowledged.
+_SAFE = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 
 #: A command that takes longer has failed. An fsync on a busy disk can take seconds.
 _TIMEOUT_SECONDS = 10.0
@@ -50,21 +57,41 @@ def is_running(settings: Settings) -> bool:
 
 
 def check_safety(client: redis.Redis) -> tuple[str, ...]:
-    """What of the server's configuration could lose what was acknowledged: a sentence each.
+    """What of the server's configuration could lose what was acknowledged: a sentence each, with the fix.
 
-    Our own server has none. A server that hides its configuration is taken at its word.
+    Our own server has none. Managed servers hide theirs, wholly or in part: then it is said what to see to.
     """
-    try:
-        found: dict[Any, Any] = client.config_get("append*", "maxmemory-policy")
-    except redis.ResponseError:
-        return ()
-    wanted = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+    found: dict[Any, Any] = {}
+    for pattern in ("append*", "maxmemory-policy"):  # one by one: older servers take no two
+        with suppress(redis.ResponseError):
+            found |= client.config_get(pattern)
     state = {_text(name): _text(value) for name, value in found.items()}
-    return tuple(
+    wrong = [
         f"Valkey has {name} {state[name]}, which can lose acknowledged events: set it to {value}"
-        for name, value in wanted.items()
-        if name in state and state[name] != value
-    )
+        for name, value in _SAFE.items()
+        if state.get(name, value) != value
+    ]
+    hidden = " and ".join(f"{name} {value}" for name, value in _SAFE.items() if name not in state)
+    if hidden:
+        wrong.append(f"Valkey does not say whether it has {hidden}; without it, acknowledged events can be lost")
+    return tuple(wrong)
+
+
+def warn_if_unsafe(settings: Settings) -> None:
+    """Say in the log what could lose acknowledged events, for a server that is not ours. Nothing is refused.
+
+    Who pays for a managed server may have to live with what it offers, and should know what it is.
+    """
+    if not settings.valkey_url:
+        return
+    client = connect(settings, timeout_seconds=2.0)
+    try:
+        for sentence in check_safety(client):
+            _log.warning("%s", sentence)
+    except (redis.RedisError, OSError):
+        _log.warning("the server of SEGUE_VALKEY_URL does not answer: whether it is safe is not known yet")
+    finally:
+        client.close()
 
 
 def _text(word: str | bytes) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from segue.clusters import ClusterReport, Feature, discover
+from segue.clusters.features import feature
 from segue.clusters.kept import Cluster, Kept
 from segue.clusters.life import succeed, verdict
 from segue.models.check import empty_lake
@@ -109,6 +110,8 @@ def heirs(old: list[int], new: list[int], strange: list[int] | None = None) -> t
                      {("merged", 4, (4, 7)), ("born", 9, ())}, id="born of newcomers"),
         pytest.param([0] * 6 + [1] * 6, [0] * 6 + [0, 0, 1, 1, -1, -1], None, (4, 9),
                      {("born", 9, ()), ("died", 7, ())}, id="died"),
+        pytest.param([0] * 15 + [1] * 5, [0] * 11 + [1] * 4 + [0] * 5, None, (4, 9),
+                     {("split", 4, (4, 9)), ("merged", 4, (4, 7))}, id="parts that went elsewhere take no id"),
     ],
 )  # fmt: skip
 def test_a_new_clustering_is_told_by_the_people_it_shares_with_the_last(
@@ -163,6 +166,16 @@ def test_a_column_that_came_or_went_is_named(con: Connection) -> None:
     chosen = [Feature(column=c, high="h", low="l") for c in ("searches", "mobile_share")]
     report = day(con, people.rename(columns={"search_count": "searches"}), 2, features=chosen)
     assert "+searches" in report.method("kmeans").decision
+
+
+def test_edited_words_of_a_column_are_spoken_from_the_next_run_on(con: Connection) -> None:
+    people = planted()[0]
+    columns = ("mobile_share", "night_share", "search_count", "average_basket")
+    day(con, people, 0, features=[feature(c) for c in columns])
+    edited = [feature(c, {"high": "owls", "low": "larks"} if c == "night_share" else None) for c in columns]
+    report = day(con, people, 1, features=edited).method("kmeans")
+    assert "assigned to the clusters that are there" in report.decision
+    assert any("owls" in p.profile.lower() for p in report.profiles)
 
 
 def test_a_population_that_drifted_is_noticed(con: Connection) -> None:

@@ -86,6 +86,7 @@ def test_an_event_without_contract_may_bring_anything(warehouse, message, write,
     [
         ("event: [unclosed", ["line 1", "not YAML"]),
         ("", ["empty"]),
+        ("event: \x07A\n", ["not YAML", "#x0007"]),
         ("event: A\ndescription: b\n", ["lacks `owner`", "add `owner"]),
         ("description: b\nowner: c\n", ["event: Order Completed"]),
         ("event: A\ntype: page\ndescription: b\nowner: c\n", ["either"]),

@@ -73,6 +73,7 @@ class FakeStore:
         self.token = 0
         self.apply_count = 0
         self.filled = False
+        self.said: dict[str, Any] = {}  # by the engine, of itself
         self.die_before: int | None = None  # the apply that does not happen
         self.die_after: int | None = None  # the apply after which its engine dies
 
@@ -108,7 +109,7 @@ class FakeStore:
         self.filled = self.filled or token == self.token
 
     def note(self, status: Any, *, token: int) -> None:
-        pass
+        self.said = dict(status)
 
     def apply(self, update: Any, *, token: int, expected: str, position: str) -> None:
         assert (token, expected) == (self.token, self.at), "stale"

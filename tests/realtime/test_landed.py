@@ -1,9 +1,15 @@
 """What comes into the warehouse is handed over in pieces, and a load counts as known with its last one only."""
 
+import duckdb
 import pyarrow as pa
+import pytest
 
+from segue.events import ensure_tables
 from segue.realtime.landed import Watch
-from segue.realtime.start import News
+from segue.realtime.start import News, Sources
+from segue.warehouse import Connection, Warehouse
+from tests.realtime.fakes import FakeLog, judge
+from tests.realtime.world import START, raw_events
 
 
 class Loads:
@@ -40,3 +46,24 @@ def test_what_waits_is_forgotten_when_the_history_is_loaded_anew() -> None:
     assert watch.has_some
     watch.forget()
     assert watch.take() is None
+
+
+def test_a_load_whose_reading_breaks_off_is_read_again(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    message = {"message_id": "m1", "type": "track", "timestamp": START, "received_at": START, "load_id": 1}
+    with warehouse.write("test") as con:
+        ensure_tables(con)
+        con.register("arriving", raw_events([message]))
+        con.execute("insert into raw.events by name from arriving")
+    sources = Sources(warehouse, FakeLog(), judge)  # type: ignore[arg-type]
+
+    def breaks(_con: Connection) -> None:
+        raise duckdb.IOException("the network is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("segue.realtime.start.read_decisions", breaks)
+        with pytest.raises(duckdb.IOException):
+            sources.news()
+    fresh = sources.news().fresh
+    assert fresh is not None
+    assert fresh["message_id"].to_pylist() == ["m1"]
+    assert sources.news().fresh is None

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from segue.errors import DefinitionError, LogFullError, WarehouseError
 from segue.events import ensure_tables
 from segue.models import Project
 from segue.realtime.engine import Engine
@@ -38,7 +39,9 @@ def track(number: int, received: datetime, **fields: Any) -> dict[str, Any]:
 class Running:
     """A service in a thread, until it is stopped or dies."""
 
-    def __init__(self, settings: Settings, log: FakeLog, store: FakeStore, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, settings: Settings, log: FakeLog, store: FakeStore, now: Callable[[], datetime], **more: Any
+    ) -> None:
         self.service = Service(
             settings,
             log,
@@ -47,9 +50,10 @@ class Running:
             clock=now,
             refused=lambda _project: {},
             owner="test",  # type: ignore[arg-type]
+            **more,
         )
         self.error: BaseException | None = None
-        self.thread = threading.Thread(target=self._run)
+        self.thread = threading.Thread(target=self._run, daemon=True)  # a test that fails leaves it behind
         self.thread.start()
 
     def _run(self) -> None:
@@ -173,6 +177,53 @@ def test_a_second_engine_waits_and_takes_over(home: Settings) -> None:
     assert first.error is None
     assert second.error is None
     assert store.token == 2
+
+
+def test_what_passes_ends_no_engine_and_what_was_wrong_is_wrong_no_more(
+    home: Settings, hard_project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segue.realtime.service._PROJECT_SECONDS", 0.05)
+    monkeypatch.setattr("segue.realtime.service._STATUS_SECONDS", 0.05)
+    state = [hard_project.fingerprint]
+
+    def fingerprint_of(_settings: Settings) -> str:
+        found = state[0]
+        if found == "gone":
+            state[0] = "locked"
+            raise FileNotFoundError(2, "No such file", "models/a.sql")  # an editor replaces it
+        return found
+
+    def prepare(_settings: Settings) -> Project:
+        if state[0] == "locked":
+            state[0] = "broken"
+            raise WarehouseError("somebody else prepares the project")
+        raise DefinitionError("dbt_project.yml, line 3: no such key")
+
+    log, store, contracts = FakeLog(), FakeStore(), [""]
+    now = START + timedelta(minutes=1)
+    running = Running(home, log, store, lambda: now, contract_error=lambda: contracts[0])
+    until(lambda: store.said)
+    commit, refusals = log.commit, iter([LogFullError("no memory left")])
+
+    def full_once(reader: str, position: str) -> None:
+        if (error := next(refusals, None)) is not None:
+            raise error
+        commit(reader, position)
+
+    monkeypatch.setattr(log, "commit", full_once)
+    log.put(messages()[0])
+    until(lambda: log.committed("engine") == log.entries[-1].position)
+    monkeypatch.setattr("segue.realtime.service.fingerprint_of", fingerprint_of)
+    monkeypatch.setattr("segue.realtime.service.prepare", prepare)
+    state[0] = "gone"
+    until(lambda: store.said["definition_error"] == "dbt_project.yml, line 3: no such key")
+    contracts[0] = "paid.yml, line 5: no such type"
+    until(lambda: store.said["definition_error"].endswith("no such key paid.yml, line 5: no such type"))
+    contracts[0] = ""
+    state[0] = hard_project.fingerprint  # the edit is taken back
+    until(lambda: store.said["definition_error"] == "")
+    running.stop()
+    assert running.error is None
 
 
 def test_time_passes_while_it_runs_and_a_clock_that_steps_back_does_no_harm(home: Settings) -> None:

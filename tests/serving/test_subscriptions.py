@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from segue.cli.webhooks import remove
 from segue.clock import system_time
-from segue.errors import BadInputError
-from segue.serving import Endpoint, Webhooks, add_endpoint, subscriptions
+from segue.errors import BadInputError, ValkeyError
+from segue.serving import Endpoint, Webhooks, add_endpoint, endpoints, subscriptions
 from segue.serving.webhooks import EndpointChange
 from segue.settings import PROJECT_ROOT, Settings, child_environment
 from segue.store import Store, open_store
@@ -143,3 +144,20 @@ def test_a_webhook_that_a_segment_names_is_called_and_managed_from_the_command_l
         assert [g.id for g in receiver.taken][-2:] == ["tr_t3", "tr_t4"]
         assert segue(project, "webhooks", "status", **where).returncode == 0
     assert {g.id for g in receiver.requests if g.id.startswith("tr_")} == {"tr_t2", "tr_t3", "tr_t4"}
+
+
+def test_what_cannot_be_forgotten_is_not_removed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segue.cli.webhooks.settings", lambda: settings)
+    add_endpoint(settings, made("crm"))
+    with pytest.raises(ValkeyError):
+        remove("crm")
+    assert [one.name for one in endpoints(settings)] == ["crm"]
+    with running(settings):
+        kept = Webhooks(settings)
+        kept.begin("crm")
+        kept.begin("named")  # by YAML only: that is no endpoint of ours
+        with pytest.raises(BadInputError, match="there is no webhook named"):
+            remove("named")
+        remove("crm")
+        assert kept.readers() == {"named"}
+    assert endpoints(settings) == []

@@ -10,6 +10,7 @@ from segue.log import Lag, LogStatus
 from segue.serving import Endpoint, Webhooks, add_endpoint, remove_endpoint
 from segue.serving.vitals import Receiver, Trouble, Vitals, facts, follow, from_json, look, to_json, troubles
 from segue.serving.webhooks import EndpointChange
+from segue.settings import Settings
 from tests.serving.conftest import Served, entered
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -33,6 +34,7 @@ CASES = {
     "landing_lag": with_lag("landing", 601),
     "log_full": replace(WELL, log=replace(LOG, bytes=1_601)),
     "dead:mail": replace(WELL, receivers=[replace(MAIL, dead_letters=2)]),
+    "webhooks": replace(WELL, receivers_fault="webhooks.json is damaged"),
     "fault:mail": replace(WELL, receivers=[replace(MAIL, fault="it has no address")]),
     "failing:mail": replace(WELL, receivers=[replace(MAIL, failing_since=NOON - timedelta(minutes=11))]),
 }
@@ -109,3 +111,27 @@ def test_a_look_finds_what_there_is(api: Served) -> None:
         remove_endpoint(api.settings, name)
         kept.forget(name)
     assert facts(Vitals()) == {}
+
+
+@pytest.mark.parametrize("spoil", ["damaged", "not a file"])
+def test_a_list_of_webhooks_that_cannot_be_read_hides_nothing_else(api: Served, spoil: str) -> None:
+    path = api.settings.home / "keys" / "webhooks.json"
+    path.unlink(missing_ok=True)
+    if spoil == "damaged":
+        path.write_text("[{")
+    else:
+        path.mkdir()
+    try:
+        seen = look(api.settings)
+    finally:
+        path.unlink() if path.is_file() else path.rmdir()
+    assert (seen.people, seen.lease) == (2, "test")
+    assert seen.log is not None
+    [trouble] = troubles(seen, is_wanted=True, as_of=NOON)
+    assert "webhooks.json" in trouble.detail
+    assert "webhooks.json" in str(facts(seen)["webhooks"])
+
+
+def test_a_server_that_is_away_is_all_that_is_told(settings: Settings) -> None:
+    add_endpoint(settings, Endpoint(name="crm", url="https://example.com/h", created_at=NOON, secret="whsec_AAAA"))
+    assert look(settings) == Vitals()

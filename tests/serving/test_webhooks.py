@@ -360,6 +360,36 @@ def test_an_endpoint_that_is_gone_holds_back_no_outbox(world: World) -> None:
         receiver.wait_for(1)
 
 
+def test_what_a_running_sender_holds_of_a_removed_endpoint_is_not_the_next_one_s(world: World) -> None:
+    def add(url: str) -> None:
+        made = Endpoint(name="crm", url=url, secret=SECRET, created_at=system_time())
+        add_endpoint(world.settings, made)
+        world.kept.begin("crm", made.created_at)
+
+    with receiving(lambda *_: 422) as old, receiving() as new, world.sending() as sender:
+        add(old.url)
+        world.happen(change(1, "p_1"), change(2, "p_1"))
+        world.wait(lambda: world.standing("crm").held == 2)
+        # As the command does it; and the next one comes before the sender has looked again.
+        world.kept.forget("crm")
+        remove_endpoint(world.settings, "crm")
+        add(new.url)
+        world.wait(lambda: {c.subscription.endpoint.url for c, _ in sender._couriers.values()} == {new.url})
+        world.happen(change(3, "p_1"))
+        new.wait_for(3)
+        assert world.standing("crm").held == 0
+        # Also when it is only removed.
+        new.answer = lambda *_: 422
+        world.happen(change(4, "p_1"))
+        world.wait(lambda: world.standing("crm").held == 1)
+        world.kept.forget("crm")
+        remove_endpoint(world.settings, "crm")
+        world.wait(lambda: "crm" not in sender._couriers)
+    assert "tr_t1" not in {got.id for got in new.requests}
+    assert "crm" not in world.kept.readers()
+    assert (world.kept.held("crm"), world.kept.state("crm").last_error) == ([], "")
+
+
 def test_the_second_sender_of_a_home_waits_for_the_first(world: World) -> None:
     with receiving() as receiver:
         world.call("crm", receiver)

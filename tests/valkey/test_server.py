@@ -14,7 +14,6 @@ from segue.errors import ValkeyError
 from segue.settings import Settings
 from segue.valkey import (
     SERVED_BY_ANOTHER,
-    check_safety,
     connect,
     connect_async,
     is_running,
@@ -64,13 +63,6 @@ def test_only_this_user_may_enter_and_nothing_listens_on_the_network(settings: S
         assert connect(settings).info("server")["tcp_port"] == 0
         assert stat.S_IMODE(socket_path(settings).parent.stat().st_mode) == 0o700
         assert stat.S_IMODE(socket_path(settings).stat().st_mode) == 0o700
-
-
-def test_it_keeps_everything_it_acknowledges(settings: Settings) -> None:
-    with running(settings):
-        assert check_safety(connect(settings)) == ()
-        connect(settings).config_set("appendfsync", "everysec")
-        assert "appendfsync" in check_safety(connect(settings))[0]
 
 
 def test_a_second_start_finds_the_first_and_leaves_it_running(settings: Settings) -> None:
