@@ -133,11 +133,7 @@ class BoundedLog(logging.Filter):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-<<<<<<< HEAD
-    """uvicorn's, with what it leaves open: how long a header and a body may take to come, and how large a header is."""
-=======
     """uvicorn's, with what it leaves open: how long a header and a body may take, and how large the first is."""
->>>>>>> a329da1074ef84836b7f87d85b0cfb3bed83c636
 
     _deadline: asyncio.TimerHandle | None = None
     _body_deadline: asyncio.TimerHandle | None = None
