@@ -89,9 +89,10 @@ def _one(con: Connection, name: str, columns: set[str], days: int) -> ShownPrope
     tenths, unscored = _scores(con, score) if score in columns else ([], 0)
     judged = next((t for t in trained if t.metrics and (version is None or t.version == version)), None)
     drifted = con.execute(
-        'select "column", stability_index from propensity.drift where name = $1 and stability_index > $2'
-        " and as_of = (select max(as_of) from propensity.drift where name = $1) order by 2 desc, 1",
-        [name, DRIFTED],
+        'select "column", stability_index from propensity.drift where name = $1 and version = $3'
+        " and stability_index > $2 and as_of = (select max(as_of) from propensity.drift where name = $1"
+        " and version = $3) order by 2 desc, 1",
+        [name, DRIFTED, version],
     ).fetchall()
     return ShownPropensity(
         name=name, description=str(said.get("description", "")), score=score, horizon_days=said.get("horizon_days"),
