@@ -2,11 +2,11 @@
 
 What can go wrong is of two kinds. **Away** (no connection, too slow, 5xx, 408, 425, 429, a redirect, a private
 address): nothing can be delivered, so the endpoint is paused, and one message at a time tries whether it is back.
-**Refused** (any other 4xx): that message is not wanted. It is held, with all that comes for the same person, and tried
-again while others go on. When the receiver takes others and has refused it six times (a quarter of an hour), it is a
-dead letter, and the person's next message goes. A receiver that refuses everybody is one that is away: a wrong path
-or a lost secret must not make dead letters of all that happens. Whatever could not be delivered for three days is a
-dead letter too.
+**Refused** (any other 4xx; a 5xx again, when others were taken since the first): that message is not wanted. It is
+held, with all that comes for the same person, and tried again while others go on. When the receiver takes others and
+has refused it six times (a quarter of an hour), it is a dead letter, and the person's next message goes. A receiver
+that refuses everybody is one that is away: a wrong path or a lost secret must not make dead letters of all that
+happens. Whatever could not be delivered for three days is a dead letter too.
 """
 
 import asyncio
@@ -213,7 +213,7 @@ class Courier:
     async def _deliver(self, person: str, pauses: int) -> None:
         message, to = self._queues[person][0], self.subscription.endpoint
         assert to is not None
-        now = self._clock()
+        now, is_trial = self._clock(), self._delivery.failing_since is not None
         try:
             attempt = await self._poster.transition(to, message.transition, now=now)
         except Exception as error:
@@ -221,13 +221,14 @@ class Courier:
             attempt = Attempt(verdict=Verdict.AWAY, error=f"sending failed: {type(error).__name__}")
         if attempt.verdict is Verdict.TAKEN:
             self._taken(person, now)
-        elif attempt.verdict is Verdict.REFUSED:
+        elif attempt.verdict is Verdict.REFUSED or self._fails_at(message, attempt, now):
             self._was_refused(person, message, attempt, now, pauses)
         else:
             if message.refused_at is not None:
                 self._refused[person] = now
             else:
-                self._ready.appendleft(person)
+                # The next one to try is another person's: what fails may be this message, and not the receiver.
+                self._ready.insert(1 if is_trial else 0, person)
             if pauses == self._pauses:
                 self._pause(attempt, now)
         self._change.delivery = self._delivery
@@ -243,6 +244,13 @@ class Courier:
         if not self._held:
             self._delivery.last_error = ""
         self._done_with_first(person)
+
+    def _fails_at(self, message: Message, attempt: Attempt, now: datetime) -> bool:
+        """Whether the receiver fails at this message, since it has taken others after it failed at it first."""
+        if attempt.status is None or attempt.status < 500:  # too many requests, or a redirect: no message's fault
+            return False
+        message.failed_at = message.failed_at or message.refused_at or now
+        return self._last_taken is not None and self._last_taken > message.failed_at
 
     def _was_refused(self, person: str, message: Message, attempt: Attempt, now: datetime, pauses: int) -> None:
         message.attempts += 1

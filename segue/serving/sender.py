@@ -50,6 +50,8 @@ class Sender:
         self._stop = threading.Event()
         self._couriers: dict[str, tuple[Courier, asyncio.Task[None]]] = {}
         self._unsaved: set[Courier] = set()
+        self._pending: list[EndpointChange] = []  # no courier's any more, and not yet written
+        self._saving: asyncio.Task[None] | None = None
         self._dirty = asyncio.Event()
         self._named: Named = {}
         self._looked_up = ""
@@ -74,15 +76,21 @@ class Sender:
         tail = await self._begin()
         if tail is None:
             return
-        tasks = [asyncio.create_task(self._follow(tail)), asyncio.create_task(self._keep())]
+        parts = (self._look_after(tail, poster), self._follow(tail), self._keep())
+        tasks = [asyncio.create_task(part) for part in parts]
         try:
-            await self._look_after(tail, poster)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()  # one that failed ends them all: whoever looks after this process starts it again
         finally:
-            for task in (*tasks, *(task for _, task in self._couriers.values())):
+            self._stop.set()
+            couriers = [task for _, task in self._couriers.values()]
+            for task in (*tasks, *couriers):
                 task.cancel()
-            await asyncio.gather(*(task for _, task in self._couriers.values()), return_exceptions=True)
+            await asyncio.gather(*tasks, *couriers, *filter(None, [self._saving]), return_exceptions=True)
+            self._pending += [courier.change() for courier, _ in self._couriers.values()]
             with suppress(SegueError):
-                self._kept.save([courier.change() for courier, _ in self._couriers.values()])
+                await self._save()
             await poster.close()
 
     async def _begin(self) -> Tail | None:
@@ -119,18 +127,21 @@ class Sender:
         while True:
             await self._dirty.wait()
             self._dirty.clear()
-            changes = [courier.change() for courier in self._unsaved]
+            self._pending += [courier.change() for courier in self._unsaved]
             self._unsaved.clear()
-            await self._save(changes)
+            while self._pending:
+                self._saving = asyncio.create_task(self._save())
+                try:
+                    await asyncio.shield(self._saving)  # it cannot be broken off, and what comes last waits for it
+                except SegueError as error:
+                    self._tell(error.message)
+                    await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _save(self, changes: list[EndpointChange]) -> None:
-        while changes:
-            try:
-                await asyncio.to_thread(self._kept.save, changes)
-                return
-            except SegueError as error:
-                self._tell(error.message)
-                await asyncio.sleep(_LOOK_SECONDS)
+    async def _save(self) -> None:
+        """What could not be written stays pending: a later change moves the endpoint past it."""
+        changes = list(self._pending)
+        await asyncio.to_thread(self._kept.save, changes)
+        del self._pending[: len(changes)]
 
     def _mark(self, courier: Courier) -> None:
         self._unsaved.add(courier)
@@ -157,6 +168,9 @@ class Sender:
             await asyncio.to_thread(self._stop.wait, _LOOK_SECONDS)
 
     async def _resubscribe(self, tail: Tail, poster: Poster) -> None:
+        for _, task in self._couriers.values():
+            if task.done():
+                task.result()  # it works until it is cancelled, so this raises what ended it
         await self._look_up()
         readers = await asyncio.to_thread(self._kept.readers)  # before the endpoints: what is added now stays
         wanted = {one.name: one for one in subscriptions(self._settings, self._named)}

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import redis
+
 from segue.errors import BadInputError, SegueError
 from segue.log import open_log
 from segue.serving.project import FollowedProject
@@ -71,9 +73,9 @@ class State:
             if self._looks % _WEBHOOK_LOOKS == 0:
                 self.webhooks = await asyncio.to_thread(self._standings)
             self._looks += 1
-        except SegueError as error:
+        except (SegueError, OSError, redis.RedisError) as error:
             if self.is_up:
-                _log.warning("the store cannot be read: %s", error.message)
+                _log.warning("the store cannot be read: %s", error)
             self.is_up = False
             return
         self.is_up = True

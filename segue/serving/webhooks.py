@@ -47,13 +47,15 @@ class Message:
     """A transition on its way to an endpoint.
 
     `position` is its place in the outbox. `attempts` counts refusals, the first of them at `refused_at`; `is_held`:
-    it is kept apart, since the endpoint is past its place in the outbox.
+    it is kept apart, since the endpoint is past its place in the outbox. `failed_at`: when the receiver first
+    answered with 5xx; forgotten when the sender ends.
     """
 
     position: str
     transition: Transition
     attempts: int = 0
     refused_at: datetime | None = None
+    failed_at: datetime | None = None
     next_at: datetime | None = None
     error: str = ""
     is_held: bool = False

@@ -1,5 +1,6 @@
 """Streams that are read by position, which the log and the outbox are; and the client's errors as the caller's own."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,7 @@ if ARGV[2] > (redis.call('HGET', KEYS[1], ARGV[1]) or '') then redis.call('HSET'
 """
 
 #: What a server says that cannot work at present, and soon will.
-_UNREADY = ("LOADING", "BUSY", "MISCONF", "READONLY", "MASTERDOWN")
+_UNREADY = re.compile(r"\b(LOADING|BUSY|MISCONF|READONLY|MASTERDOWN)\b")  # in a pipeline, behind the command's name
 _UNREADY_ERRORS = (redis.exceptions.ReadOnlyError, redis.exceptions.MasterDownError)  # come without that word
 
 
@@ -65,7 +66,7 @@ def telling(who: str, *, full: Callable[..., SegueError], away: Callable[..., Se
                 f"the Valkey of {who} has no memory left",
                 fix="see which reader is behind (`segue realtime status`), or raise SEGUE_VALKEY_MAX_BYTES",
             ) from error
-        if isinstance(error, _UNREADY_ERRORS) or str(error).startswith(_UNREADY):
+        if isinstance(error, _UNREADY_ERRORS) or _UNREADY.search(str(error)):
             raise away(f"{who} is not ready: {error}") from error
         raise
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:

@@ -6,7 +6,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -16,7 +17,9 @@ import psutil
 import pytest
 
 from segue.clock import system_time
+from segue.errors import ValkeyError
 from segue.serving import Endpoint, Sender, Webhooks, add_endpoint, courier, post, remove_endpoint, subscriptions
+from segue.serving.webhooks import EndpointChange
 from segue.settings import Settings, child_environment
 from segue.store import Store, Transition, Update, open_store
 from segue.valkey import connect, running
@@ -184,6 +187,30 @@ def test_what_a_receiver_refuses_holds_up_that_person_only_and_ends_as_a_dead_le
     assert "letters" in standing.trouble
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_receiver_that_fails_at_one_message_gets_all_others(
+    world: World, monkeypatch: pytest.MonkeyPatch, is_first: bool
+) -> None:
+    """Also when they are more than may be under way, and when it is the one that is tried while all is paused."""
+    monkeypatch.setattr(courier, "_WINDOW", 24)
+    with receiving(lambda _r, got: 500 if got.id == "tr_t1" else 200) as receiver, world.sending():
+        world.call("crm", receiver)
+        others = range(3, 80)
+        if is_first:
+            world.happen(change(1, "p_1"))
+            receiver.wait(lambda: len(receiver.attempts(1)) >= 3)
+            world.happen(change(2, "p_1"), *(change(n, f"p_{n}") for n in others))
+        else:
+            world.happen(change(1, "p_1"), change(2, "p_1"), *(change(n, f"p_{n}") for n in others))
+        receiver.wait_for(*others)
+        receiver.wait(lambda: len(receiver.attempts(1)) >= courier.REFUSED_ATTEMPTS)
+        world.happen(change(9_999, "p_9999"))
+        receiver.wait_for(9_999, 2)
+        world.wait(lambda: world.standing("crm").waiting == 0)
+    [letter] = world.kept.dead("crm")
+    assert (letter.transition.transition_id, letter.error) == ("t1", "the receiver answered 500")
+
+
 def test_a_receiver_that_refuses_everybody_is_paused_and_nothing_becomes_a_dead_letter(world: World) -> None:
     is_wrong = threading.Event()
     is_wrong.set()
@@ -231,6 +258,52 @@ def test_what_is_held_is_still_held_by_the_next_sender(world: World) -> None:
             receiver.wait_for(1, 2)
         assert [g.id for g in receiver.taken] == ["tr_t3", "tr_t1", "tr_t2"]
         assert world.standing("crm").held == 0
+
+
+def test_what_could_not_be_saved_is_saved_with_the_last(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sender that ends after a failed save must not move on past what it holds, and forget it."""
+    is_away, real, tried = threading.Event(), Webhooks.save, threading.Event()
+    is_away.set()
+
+    def save(kept: Webhooks, changes: Iterable[EndpointChange]) -> None:
+        tried.set()
+        if is_away.is_set():
+            raise ValkeyError("the store is away")
+        real(kept, changes)
+
+    monkeypatch.setattr(Webhooks, "save", save)
+    # Neither the save nor the message is tried again before it ends.
+    monkeypatch.setattr("segue.serving.sender._LOOK_SECONDS", 3_600.0)
+    monkeypatch.setattr(courier, "PAUSES", (3_600,))
+    with receiving(lambda _r, got: 422 if got.person == "p_1" else 200) as receiver:
+        world.call("crm", receiver)
+        world.happen(change(1, "p_1"))
+        with world.sending():
+            assert tried.wait(60)
+            world.happen(change(2, "p_2"))
+            receiver.wait_for(2)
+            is_away.clear()
+    assert [m.transition.transition_id for m in world.kept.held("crm")] == ["t1"]
+    assert world.standing("crm").waiting == 1
+
+
+def test_a_sender_that_cannot_keep_what_it_does_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of it alive would send, and be asked nothing; whoever looks after it starts another."""
+
+    def save(*_: object) -> None:
+        raise RuntimeError("of no kind that is foreseen")
+
+    monkeypatch.setattr(Webhooks, "save", save)
+    sender = Sender(world.settings, system_time)
+    with receiving() as receiver, ThreadPoolExecutor(1) as thread:
+        world.call("crm", receiver)
+        world.happen(change(1, "p_1"))
+        ended = thread.submit(sender.run)
+        try:
+            with pytest.raises(RuntimeError, match="of no kind"):
+                ended.result(60)
+        finally:
+            sender.stop()
 
 
 def test_a_sender_that_is_killed_at_any_moment_loses_nothing(world: World) -> None:

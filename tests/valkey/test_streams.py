@@ -37,6 +37,7 @@ AWAY = [
     BrokenPipeError("gone"),
     BusyLoadingError("loading the dataset"),
     redis.ResponseError("MISCONF errors writing to the AOF file"),
+    redis.ResponseError("Command # 1 (HSET k f v) of pipeline caused error: MISCONF errors writing"),
     redis.ResponseError("BUSY running a script"),
     ReadOnlyError("You can't write against a read only replica."),
     MasterDownError("Link with MASTER is down"),
