@@ -82,11 +82,11 @@ def _stage_evaluated(con: Connection, segments: Sequence[Segment], moment: datet
     con.execute(
         """
         insert into evaluated
-        select segment, arg_max(definition_hash, as_of), arg_max(exclusive_group, as_of), null, true
+        select segment, arg_max(definition_hash, as_of), arg_max_null(exclusive_group, as_of), null, true
         from segments.evaluations
         where as_of <= $1 and segment not in (select segment from evaluated)
         group by segment
-        having arg_max(exclusive_group, as_of) in (select exclusive_group from evaluated)
+        having arg_max_null(exclusive_group, as_of) in (select exclusive_group from evaluated)
         """,
         [moment],
     )

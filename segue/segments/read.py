@@ -54,7 +54,7 @@ def sizes(con: Connection, as_of: datetime) -> tuple[SegmentSize, ...]:
         """
         with
         evaluated as (
-            select segment, max(as_of) as evaluated_at, arg_max(active_count, as_of) as active_count,
+            select segment, max(as_of) as evaluated_at, arg_max_null(active_count, as_of) as active_count,
                 arg_max(is_held, as_of) as is_held, arg_max(definition_hash, as_of) as definition_hash
             from segments.evaluations
             where as_of <= $1

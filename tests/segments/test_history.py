@@ -172,6 +172,14 @@ def test_a_segment_that_failed_keeps_its_people_from_the_others_of_its_group(con
     assert_exclusive(con, {"a", "b"})
 
 
+def test_a_segment_that_left_its_group_keeps_nobody_from_the_others_when_it_fails(con: Connection) -> None:
+    a, b = segment("a", group="g", priority=20), segment("b", group="g", priority=10)
+    put(con, 1, {"a": "x", "b": "y"}, [a, b])
+    put(con, 2, {"a": "x", "b": "y"}, [segment("a"), b])
+    put(con, 3, {"b": "xy"}, [b])  # a failed
+    assert {(s[0], s[1]) for s in stays(con) if s[3] is None} == {("a", "x"), ("b", "x"), ("b", "y")}
+
+
 def assert_exclusive(con: Connection, group: set[str]) -> None:
     overlaps = con.execute(
         "select l.person_id from segments.memberships l join segments.memberships r"
