@@ -7,7 +7,7 @@ from orchestration.automation import WRITER
 from orchestration.keys import ANNOUNCEMENTS, ANOMALIES
 from orchestration.resources import Clock, Turn, Warehouse
 from segue import alerts
-from segue.warehouse import Connection, has_table
+from segue.warehouse import has_table, row_count
 
 
 # No automation: the sensor `anomalies` knows better, since what was not delivered is tried again later.
@@ -33,7 +33,7 @@ def announcements(
         warehouse.core(), settings, as_of=clock.as_of(context), run_url=f"{settings.dagster_url}/runs/{context.run_id}"
     )
     with warehouse.read() as con:
-        count = _count(con)
+        count = row_count(con, "alerts.announcements") if has_table(con, "alerts", "announcements") else 0
     refused = [f"{n.channel}: {n.reason}" for n in report.not_sent]
     return dg.MaterializeResult(
         metadata={
@@ -54,10 +54,3 @@ def announcements(
             )
         ],
     )
-
-
-def _count(con: Connection) -> int:
-    if not has_table(con, "alerts", "announcements"):
-        return 0
-    row = con.execute("select count(*) from alerts.announcements").fetchone()
-    return int(row[0]) if row else 0

@@ -9,7 +9,7 @@ from orchestration import present
 from orchestration.automation import REFRESH, WRITER
 from orchestration.project import PROJECT
 from orchestration.resources import Clock, Turn, Warehouse
-from segue.warehouse import Connection
+from segue.warehouse import row_count
 
 _COMMON: dict[str, Any] = {
     "group_name": "clusters",
@@ -48,7 +48,7 @@ def discovery(
     with warehouse.write("clusters", as_of=as_of) as con:
         report = clusters.discover(con, as_of=as_of, features=clusters.features_of(PROJECT))
     with warehouse.read() as con:
-        counts = {table: _count(con, table) for table in ("assignments", "profiles", "runs", "events")}
+        counts = {table: row_count(con, f"clusters.{table}") for table in ("assignments", "profiles", "runs", "events")}
         sizes = clusters.plot_sizes(con)
         told = con.execute(
             "select as_of, method, event, explanation from clusters.events order by as_of desc, method desc limit 20"
@@ -94,8 +94,3 @@ def discovery(
             "sizes": present.picture(sizes, title="sizes of the clusters over time"),
         },
     )
-
-
-def _count(con: Connection, table: str) -> int:
-    row = con.execute(f"select count(*) from clusters.{table}").fetchone()
-    return int(row[0]) if row else 0

@@ -12,7 +12,7 @@ from orchestration.project import PROJECT
 from orchestration.resources import Clock, Turn, Warehouse
 from segue.identity import REASONS, stitch
 from segue.identity.probable import curve_chart, known_browsers, learn, signals, weights_chart, write_probable
-from segue.warehouse import Connection
+from segue.warehouse import row_count
 
 _COMMON: dict[str, Any] = {
     "group_name": "identity",
@@ -76,7 +76,9 @@ def identifiers(
     with warehouse.write("identity", as_of=as_of) as con:
         report = stitch(con, as_of=as_of, rules=rules)
     with warehouse.read() as con:
-        counts = {table: _count(con, table) for table in ("identifiers", "merges", "refused", "aliases")}
+        counts = {
+            table: row_count(con, f"identity.{table}") for table in ("identifiers", "merges", "refused", "aliases")
+        }
         link_count = int(con.execute("select count(*) from staging.stg_links").fetchall()[0][0])
         by_reason = con.execute(
             "select reason, count(*), sum(link_count), max(seen_at) from identity.refused"
@@ -157,8 +159,3 @@ def probable_links(
     return dg.MaterializeResult(
         metadata={"dagster/row_count": count, **facts, **(pictures if found.report.weights else {})}
     )
-
-
-def _count(con: Connection, table: str) -> int:
-    row = con.execute(f"select count(*) from identity.{table}").fetchone()
-    return int(row[0]) if row else 0

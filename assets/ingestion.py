@@ -11,7 +11,7 @@ from orchestration.keys import EVENTS, LANDING, LOG
 from orchestration.resources import Clock, Turn, Warehouse
 from segue import events
 from segue.settings import load_settings
-from segue.warehouse import Connection
+from segue.warehouse import row_count, scalar
 
 #: Files that are listed in the UI; all of them are in `raw.loads`.
 _FILES_SHOWN = 50
@@ -70,8 +70,8 @@ def ingest(
     report = events.ingest(warehouse.core(), as_of=clock.as_of(context))
     with warehouse.read() as con:
         books = events.accounting(con)
-        counts = {table: _count(con, table) for table in ("events", "quarantine", "loads")}
-        early = _count(con, "events", "where timestamp < $1", load_settings().history_start)
+        counts = {table: row_count(con, f"raw.{table}") for table in ("events", "quarantine", "loads")}
+        early = scalar(con, "select count(*) from raw.events where timestamp < $1", [load_settings().history_start])
     files = present.table(
         ["file", "read", "loaded", "duplicates", "quarantined"],
         [(f.file, f.read, f.loaded, f.duplicates, f.quarantined) for f in report.files[-_FILES_SHOWN:]],
@@ -121,11 +121,6 @@ def ingest(
         },
     )
     yield dg.MaterializeResult(asset_key=["raw", "loads"], metadata={"dagster/row_count": counts["loads"]})
-
-
-def _count(con: Connection, table: str, condition: str = "", *values: object) -> int:
-    row = con.execute(f"select count(*) from raw.{table} {condition}", list(values)).fetchone()
-    return int(row[0]) if row else 0
 
 
 ASSETS: list[dg.AssetSpec | dg.AssetsDefinition] = [landing, ingest]

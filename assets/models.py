@@ -18,6 +18,7 @@ from orchestration.project import PROJECT
 from orchestration.resources import WHOLE_TAG, Clock, Turn, Warehouse
 from segue import watch
 from segue.clock import from_warehouse
+from segue.models import stale_since
 from segue.settings import load_settings
 from segue.warehouse import Connection
 
@@ -115,8 +116,7 @@ def _changed_since(con: Connection, key: dg.AssetKey) -> Mapping[str, Any]:
     """The earliest moment from which this build changed anybody's past: KPIs of the days since then are stale."""
     if key != TOUCHED:
         return {}
-    row = con.execute("select min(rebuild_from) from intermediate.int_touched_people").fetchone()
-    moment = from_warehouse(row[0]) if row and row[0] is not None else None
+    moment = stale_since(con, PROJECT.project_dir)
     return {builds.CHANGED_SINCE: moment.isoformat() if moment else builds.NEVER}
 
 

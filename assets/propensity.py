@@ -7,10 +7,11 @@ import dagster as dg
 
 from orchestration import present
 from orchestration.automation import REFRESH, REFRESH_WITH_WHAT_IS_THERE, WRITER
-from orchestration.keys import EVALUATIONS, MEMBERSHIPS
+from orchestration.keys import EVALUATIONS, TRANSITIONS
 from orchestration.project import PROJECT
 from orchestration.resources import Clock, Turn, Warehouse
 from segue.errors import SegueError
+from segue.warehouse import row_count
 
 PUBLISHED, VERSIONS = dg.AssetKey(["propensity", "published"]), dg.AssetKey(["propensity", "versions"])
 
@@ -73,7 +74,7 @@ def training(
         with warehouse.write("propensity tables", as_of=as_of) as con:
             core.ensure_tables(con)
     with warehouse.read(as_of=as_of) as con:
-        counts = {t: _count(con, t) for t in ("published", "versions")}
+        counts = {t: row_count(con, f"propensity.{t}") for t in ("published", "versions")}
         cards: dict[str, Any] = {}
         for report in reports:
             if report.trained is None or report.trained.scorer is None:
@@ -110,12 +111,12 @@ def training(
 
 @dg.asset(
     key=["propensity", "next_changes"],
-    deps=[MEMBERSHIPS, EVALUATIONS],
+    deps=[TRANSITIONS, EVALUATIONS],
     description="Into which segment people of another one go within 14 days, by month of entering.",
     pool=WRITER,
     **{
         **_COMMON,
-        "group_name": "segments",  # it is made of memberships, and segments of scores: no circle of groups
+        "group_name": "segments",  # it is made of transitions, and segments of scores: no circle of groups
         "kinds": {"python", "duckdb"},
         "automation_condition": REFRESH_WITH_WHAT_IS_THERE,
     },
@@ -145,11 +146,6 @@ def next_changes(
             ),
         }
     )
-
-
-def _count(con: Any, table: str) -> int:
-    row = con.execute(f"select count(*) from propensity.{table}").fetchone()
-    return int(row[0]) if row else 0
 
 
 def _check(name: str, wrong: list[str]) -> dg.AssetCheckResult:

@@ -15,7 +15,7 @@ from segue import segments as core
 from segue.clock import end_of_day
 from segue.segments.audit import exclusive_group_errors, fold_errors
 from segue.segments.gaps import missing_days
-from segue.warehouse import Connection
+from segue.warehouse import row_count
 
 _SEGMENTS = [dg.AssetKey(model.relation.split(".")) for model in PROJECT.segments]
 _COMMON: dict[str, Any] = {"group_name": "segments", "kinds": {"python", "duckdb"}, "owners": ["team:data"]}
@@ -66,7 +66,7 @@ def memberships(
     with warehouse.write("segment memberships", as_of=as_of) as con:
         report = core.refresh_memberships(con, PROJECT, as_of=as_of, failed=stale)
     with warehouse.read() as con:
-        counts = {t: _count(con, t) for t in ("transitions", "memberships")}
+        counts = {t: row_count(con, f"segments.{t}") for t in ("transitions", "memberships")}
         fold, groups = fold_errors(con), exclusive_group_errors(con, core.definitions(PROJECT).segments)
     changes = present.report(report)
     yield dg.MaterializeResult(asset_key=TRANSITIONS, metadata={"dagster/row_count": counts["transitions"], **changes})
@@ -118,18 +118,14 @@ def evaluations(
     with warehouse.read() as con:
         missing = missing_days(con, current, as_of=as_of, history_days=warehouse.settings.history_days)
     filled = {day: names for day, names in missing.items() if day not in complete}
-    by_names: dict[frozenset[str], list[date]] = {}
-    for day, names in filled.items():
-        by_names.setdefault(names, []).append(day)
-    reports = list(core.backfill(warehouse.core(), PROJECT, complete))
-    for names, days in by_names.items():
-        reports += core.backfill(warehouse.core(), PROJECT, days, segments=names)
+    reports = core.backfill(warehouse.core(), PROJECT, complete)
+    reports += core.backfill_missing(warehouse.core(), PROJECT, filled)
     # A KPI of a segment has a figure on the days on which the segment was evaluated.
     first = min([*complete, *filled], default=None)
     changed = {builds.CHANGED_SINCE: f"{first}T00:00:00+00:00" if first else builds.NEVER}
     builds.note_days(context, EVALUATIONS, sorted(filled), changed)
     with warehouse.read() as con:
-        count = _count(con, "evaluations")
+        count = row_count(con, "segments.evaluations")
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": count,
@@ -158,11 +154,6 @@ def what_is_new(instance: dg.DagsterInstance, *, fallback: datetime) -> tuple[da
         for name, build in built.items()
         if build is None or build.as_of != newest
     }
-
-
-def _count(con: Connection, table: str) -> int:
-    row = con.execute(f"select count(*) from segments.{table}").fetchone()
-    return int(row[0]) if row else 0
 
 
 def _check(name: str, wrong: list[str], *, warn: bool = False) -> dg.AssetCheckResult:

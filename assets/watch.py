@@ -21,6 +21,11 @@ _PICTURES = 4
     owners=["team:data"],
     automation_condition=REFRESH_WITH_WHAT_IS_THERE,
     pool=WRITER,
+    check_specs=[
+        dg.AssetCheckSpec(
+            "no_series_failed", asset=ANOMALIES, description="Every series was judged, or has too little."
+        )
+    ],
 )
 def anomalies(
     context: dg.AssetExecutionContext, warehouse: Warehouse, clock: Clock, turn: Turn
@@ -50,7 +55,19 @@ def anomalies(
             (a.first_date, a.last_date, watch.describe(a), a.severity, watch.explain(con, a).words) for a in found[:20]
         ]
         overview = present.picture(watch.plot_overview(con, as_of=as_of), title="anomalies of the last weeks")
+    failed = [
+        f"{watch.name_of(kpi, slice_)}: {why}" for kpi, slice_, status, why in report.left_out if status == "failed"
+    ]
     return dg.MaterializeResult(
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="no_series_failed",
+                passed=not failed,
+                # Not an error: what was found in the others is to be told.
+                severity=dg.AssetCheckSeverity.WARN,
+                description="; ".join(failed) or None,
+            )
+        ],
         metadata={
             "dagster/row_count": len(found),
             **present.report(report),
@@ -63,7 +80,7 @@ def anomalies(
             "overview": overview,
             "latest": present.table(["since", "until", "what", "severity", "moved most"], latest),
             **pictures,
-        }
+        },
     )
 
 

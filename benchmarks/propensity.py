@@ -183,7 +183,7 @@ def main() -> None:
     ahead = told.model.auc - told.recency.auc
     print(
         f"simulator, churn: AUC {told.model.auc:.3f}, recency alone {told.recency.auc:.3f}, logistic "
-        f"{told.logistic.auc:.3f}; calibration error {told.model.calibration_error:.3f}; {told.person_count:,} people"
+        f"{told.logistic.auc:.3f}; calibration error {told.model.calibration_error:.3f}; {told.person_count:,} examples"
     )
     real = cdnow(options.seed)
     print(

@@ -4,14 +4,12 @@ from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
+from orchestration.keys import DAILY
 from orchestration.resources import AS_OF_TAG, WHOLE_TAG
 from segue.settings import load_settings
 
 #: Everything that writes the warehouse shares this pool: it has one writer.
 WRITER = "warehouse_writer"
-
-#: The table that reads every KPI.
-ALL_KPIS = dg.AssetKey(["kpis", "daily"])
 
 #: One partition per UTC day, today's (unfinished) included.
 DAYS = dg.DailyPartitionsDefinition(
@@ -66,7 +64,7 @@ REFRESH_TODAY = (
 REFRESH_KPI = (
     dg.AutomationCondition.in_latest_time_window()
     & (
-        (_NEW & dg.AutomationCondition.asset_matches(ALL_KPIS, ~dg.AutomationCondition.missing()))
+        (_NEW & dg.AutomationCondition.asset_matches(DAILY, ~dg.AutomationCondition.missing()))
         | _EDITED
         | _UPSTREAM_REBUILT
     ).since(_HANDLED)

@@ -17,6 +17,7 @@ from packaging.version import Version
 
 from orchestration import automation, spare
 from orchestration.builds import AS_OF_METADATA
+from orchestration.keys import DAILY
 from orchestration.lineage import ColumnLineage
 from segue.models import Model, Project, dbt_environment
 from segue.settings import Settings, dbt_child_environment
@@ -66,7 +67,7 @@ class Translator(DagsterDbtTranslator):
             return None
         if folder_of(dbt_resource_props) not in PARTITIONED:
             return automation.REFRESH
-        if self.get_asset_key(dbt_resource_props) == automation.ALL_KPIS:
+        if self.get_asset_key(dbt_resource_props) == DAILY:
             return automation.REFRESH_ALL_KPIS
         model = self._models.get(dbt_resource_props["name"])
         is_kpi = model is not None and "kpi" in (model.meta.get("segue") or {})

@@ -31,6 +31,9 @@ from segue.warehouse import Warehouse
 out = Screen()
 err = Screen(stderr=True, soft_wrap=True)
 
+#: Of the history: the same days give the same one.
+_SEED = 1
+
 #: Alerts that the summary shows, the latest first.
 _TOLD = 5
 
@@ -41,8 +44,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, help="port of the UI; default: the first free one from 3000")
     parser.add_argument("--people", type=int, default=300, help="how many people")
     parser.add_argument("--days", type=int, default=60, help="how many days, ending today")
-    parser.add_argument("--seed", type=int, default=1, help="another seed, another history")
-    parser.add_argument("--no-ui", action="store_true", help="stop after the summary")
     options = parser.parse_args(arguments)
     stop_on_signals()
     end_with_parent()
@@ -56,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         ):
             today = system_time().replace(hour=0, minute=0, second=0, microsecond=0)
             has_run = (home / "warehouse").exists()
-            settings = settle(home, people=options.people, days=options.days, seed=options.seed, until=today)
+            settings = settle(home, people=options.people, days=options.days, until=today)
             # Only now: the graph is made for the settings that are in force when it is imported.
             from orchestration.refresh import refresh
 
@@ -66,8 +67,6 @@ def main(arguments: list[str] | None = None) -> int:
             for step, reason in outcome.failures:
                 err.print(f"[bold red]failed[/] {step}: {reason}", highlight=False)
             err.print(f"{time.monotonic() - started:.0f} s", style="dim", highlight=False)
-            if options.no_ui:
-                return 0 if outcome.success else 1
             err.print("starting real time and Dagster", style="dim")
             with (
                 realtime(settings, renew_keys=True) as beside,
@@ -76,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
                 out.print(f"\n  export SEGUE_HOME={settings.home}", soft_wrap=True, highlight=False)
                 out.print("  has every `segue` command read this demo", style="dim", highlight=False)
                 announce(url, beside)
-                wait(program, beside)
+                wait(settings, program, beside)
     except SegueError as error:
         print_error(error)
         return 1
@@ -85,9 +84,9 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def settle(home: Path, *, people: int, days: int, seed: int, until: datetime) -> Settings:
+def settle(home: Path, *, people: int, days: int, until: datetime) -> Settings:
     """The demo's home with a history in its landing zone; what is there is used again when it is the same history."""
-    wanted = {"people": people, "days": days, "seed": seed, "until": until.isoformat()}
+    wanted = {"people": people, "days": days, "until": until.isoformat()}
     note = home / "demo.json"
     if not note.exists() or json.loads(note.read_text()) != wanted:
         shutil.rmtree(home, ignore_errors=True)
@@ -107,16 +106,16 @@ def settle(home: Path, *, people: int, days: int, seed: int, until: datetime) ->
         err.print("using the history that is there", style="dim")
         return settings
     err.print(f"making a history: {people} people, {days} days until {until:%Y-%m-%d}", style="dim", highlight=False)
-    simulate_into(settings, people=people, days=days, seed=seed, until=until)
+    simulate_into(settings, people=people, days=days, until=until)
     note.write_text(json.dumps(wanted))
     return settings
 
 
-def simulate_into(settings: Settings, *, people: int, days: int, seed: int, until: datetime) -> None:
+def simulate_into(settings: Settings, *, people: int, days: int, until: datetime) -> None:
     """A history of events in the landing zone; its truth beside it, out of reach of the graph."""
     draft = settings.home / "history"
     shutil.rmtree(draft, ignore_errors=True)
-    report = simulate(draft, people=people, days=days, seed=seed, until=until)
+    report = simulate(draft, people=people, days=days, seed=_SEED, until=until)
     shutil.rmtree(settings.landing_zone, ignore_errors=True)
     report.events.rename(settings.landing_zone)
     err.print(f"{report.lines:,} messages in {report.files} files", style="dim", highlight=False)

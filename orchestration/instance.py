@@ -12,6 +12,9 @@ from segue.settings import PROJECT_ROOT, Settings, cannot_write, make_folder
 #: Tag of runs that `segue refresh` executes in its own process.
 PROCESS_TAG = "segue/process"
 
+#: Seconds by which the clock may have been set right since a process began.
+_CLOCKS_DIFFER = 60.0
+
 _HEADER = "# Written by Segue at each start. To keep a file of your own, remove this line.\n"
 
 #: The settings of the instance; `dagster dev` from the root reads them itself when DAGSTER_HOME is not set.
@@ -64,7 +67,9 @@ def process_tag() -> str:
 
 
 def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Mark runs as failed whose `segue refresh` was killed: they would block the queue for ever.
+    """Mark runs as failed whose process was killed: they would block the queue for ever.
+
+    A `segue refresh` that was killed, and what Dagster ran when the machine, or all of Dagster, went down.
 
     Returns:
         The ids of the runs that were closed.
@@ -73,10 +78,27 @@ def close_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     closed = []
     for run in instance.get_runs(dg.RunsFilter(statuses=unfinished)):
         tag = run.tags.get(PROCESS_TAG)
-        if tag is not None and not _is_alive(tag):
+        if not _is_alive(tag) if tag is not None else _has_died(instance, run):
             instance.report_run_failed(run, message="The process of this run was killed.")
             closed.append(run.run_id)
     return closed
+
+
+def _has_died(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether the process that began a run of Dagster's own is gone; the other two states Dagster sees to itself."""
+    if run.status is not dg.DagsterRunStatus.STARTED:
+        return False
+    records = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.RUN_START).records
+    if not records:
+        return False
+    entry = records[-1].event_log_entry
+    if entry.dagster_event is None or entry.dagster_event.pid is None:
+        return False
+    try:
+        # A process that began later has only the same number.
+        return psutil.Process(entry.dagster_event.pid).create_time() > entry.timestamp + _CLOCKS_DIFFER
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _is_alive(tag: str) -> bool:

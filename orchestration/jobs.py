@@ -6,9 +6,11 @@ import dagster as dg
 
 from orchestration.automation import day_of
 from orchestration.keys import ANNOUNCEMENTS, AUDIT, PROBABLE
+from orchestration.old_runs import forget_runs
 from orchestration.resources import WHOLE_TAG, Warehouse
 from segue.clock import system_time
 from segue.errors import BadInputError
+from segue.events import remove_read_files
 from segue.settings import load_settings
 from segue.valkey import is_running
 from segue.warehouse import maintain
@@ -71,9 +73,24 @@ def maintain_warehouse(context: dg.OpExecutionContext, warehouse: Warehouse) -> 
     )
 
 
-@dg.job(description="Keeps the warehouse small and quick.", executor_def=dg.in_process_executor)
+@dg.op(description="Removes files of the landing writer that the warehouse has had for long. Files of others stay.")
+def maintain_landing(context: dg.OpExecutionContext, warehouse: Warehouse) -> None:
+    with warehouse.read() as con:
+        removed = remove_read_files(load_settings(), con, as_of=system_time())
+    context.log.info(f"{removed} files of the landing writer removed")
+
+
+@dg.op(description="Deletes old runs. What is known of the assets and their days stays.")
+def maintain_runs(context: dg.OpExecutionContext) -> None:
+    report = forget_runs(context.instance, as_of=system_time(), keep_days=load_settings().run_days)
+    context.log.info(f"{report.deleted} old runs deleted; {report.thinned} kept without their details")
+
+
+@dg.job(description="Keeps the warehouse and Dagster's record small and quick.", executor_def=dg.in_process_executor)
 def maintenance() -> None:
     maintain_warehouse()
+    maintain_landing()
+    maintain_runs()
 
 
 @dg.schedule(

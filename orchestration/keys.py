@@ -13,6 +13,7 @@ TOUCHED = dg.AssetKey(["intermediate", "int_touched_people"])
 TRANSITIONS = dg.AssetKey(["segments", "transitions"])
 MEMBERSHIPS = dg.AssetKey(["segments", "memberships"])
 EVALUATIONS = dg.AssetKey(["segments", "evaluations"])
+#: The table that reads every KPI.
 DAILY = dg.AssetKey(["kpis", "daily"])
 RETENTION = dg.AssetKey(["kpis", "retention_cohorts"])
 FUNNEL = dg.AssetKey(["kpis", "funnel"])

@@ -7,6 +7,7 @@ Imports nothing but the standard library: the guard is this file.
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+
+_LOG_BYTES = 20_000_000
 
 
 @contextmanager
@@ -33,6 +36,7 @@ def running(
     """
     with guarding(grace_seconds) as guard:
         log.parent.mkdir(parents=True, exist_ok=True)
+        keep_small(log)
         with log.open("ab") as sink:
             program = start(command, env=env, cwd=cwd, sink=sink.fileno())
         guard.watch(program)
@@ -86,6 +90,14 @@ def start(command: Sequence[str], *, env: Mapping[str, str], cwd: Path, sink: in
     return subprocess.Popen(
         command, env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
     )
+
+
+def keep_small(log: Path, *, most_bytes: int = _LOG_BYTES) -> None:
+    """Begin a log anew that has grown too large; one older is kept beside it. Whoever appends to it goes on."""
+    with suppress(OSError):
+        if log.stat().st_size > most_bytes:
+            shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+            os.truncate(log, 0)
 
 
 def has_ended(program: "subprocess.Popen[bytes]") -> bool:

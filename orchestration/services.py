@@ -95,7 +95,7 @@ def free_port(host: str, wanted: int, *, taken: set[int] | None = None) -> int:
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise SegueError(f"no port from {wanted} to {wanted + 49} is free on {host}", fix="set another in the settings")
+    raise SegueError(f"no port from {wanted} to {wanted + 49} is free on {host}", fix="choose another port")
 
 
 def _say(name: str, what: str, more: str) -> None:

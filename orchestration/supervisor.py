@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
-from orchestration.processes import Guard, has_ended, start
+from orchestration.processes import Guard, has_ended, keep_small, start
 from segue.errors import SegueError
 from segue.settings import PROJECT_ROOT, Settings, child_environment, make_folder
 from segue.valkey import SERVED_BY_ANOTHER, is_running
@@ -25,7 +25,6 @@ PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 STOP_SECONDS = 12.0
 #: Whoever has lived so long starts anew with the first pause.
 _SETTLED_SECONDS = 60.0
-_LOG_BYTES = 20_000_000
 _POLL_SECONDS = 0.1
 
 
@@ -152,9 +151,10 @@ class Supervisor:
         told: Callable[[str, str, str], None],
         pauses: Sequence[float] = PAUSES,
     ) -> None:
-        self._settings, self._guard, self._told, self._pauses = settings, guard, told, pauses
+        self._settings, self._guard, self._teller, self._pauses = settings, guard, told, pauses
         self._children = [_Child(service=s, state=ServiceState(url=s.url)) for s in chosen]
         self._written = ""
+        self._is_unwritable = False
 
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
         """Keep them running; stop them in their order at the end, also on KeyboardInterrupt."""
@@ -168,6 +168,7 @@ class Supervisor:
     def turn(self) -> None:
         """One look at everybody."""
         for child in self._children:
+            keep_small(self._log_of(child))
             if child.program is None:
                 if time.monotonic() >= child.again_at and self._may_start(child):
                     self._start(child)
@@ -197,21 +198,33 @@ class Supervisor:
                 # What it started and left behind is the guard's, which knows its group still.
                 child.program.wait()
 
+    def _told(self, name: str, what: str, more: str) -> None:
+        # The lines go to a file too: a full disk ends nobody.
+        with suppress(OSError):
+            self._teller(name, what, more)
+
     def _may_start(self, child: _Child) -> bool:
         first = self._children[0]
         return child is first or first.service.name != "valkey" or first.state.is_up
 
     def _start(self, child: _Child) -> None:
-        log = _folder(self._settings) / f"{child.service.name}.log"
-        if log.exists() and log.stat().st_size > _LOG_BYTES:
-            log.replace(log.with_suffix(".log.1"))
-        with log.open("ab") as sink:
+        with self._opened_log(child) as sink:
             child.program = start(
                 child.service.command, env=child_environment({}), cwd=PROJECT_ROOT, sink=sink.fileno()
             )
         self._guard.watch(child.program)
         child.started = time.monotonic()
         child.state.pid = child.program.pid
+
+    def _log_of(self, child: _Child) -> Path:
+        return _folder(self._settings) / f"{child.service.name}.log"
+
+    def _opened_log(self, child: _Child) -> IO[bytes]:
+        try:
+            return self._log_of(child).open("ab")
+        except OSError as error:
+            self._told(child.service.name, "silent", f"its log cannot be written: {error.strerror}")
+            return Path(os.devnull).open("ab")
 
     def _ended(self, child: _Child) -> None:
         with suppress(ProcessLookupError, PermissionError):
@@ -231,7 +244,7 @@ class Supervisor:
         child.fails += 1
         child.state.restarts += 1
         child.again_at = time.monotonic() + pause
-        child.state.last_end = f"exit code {code}: {self._last_words(child.service.name)}"
+        child.state.last_end = f"exit code {code}: {self._last_words(child)}"
         self._told(child.service.name, "ended", f"{child.state.last_end}; again in {pause:g} s")
 
     def _answers(self, child: _Child) -> bool:
@@ -246,15 +259,26 @@ class Supervisor:
                 return False
         return time.monotonic() - child.started > 2.0
 
-    def _last_words(self, name: str) -> str:
-        text = (_folder(self._settings) / f"{name}.log").read_bytes()[-2000:].decode("utf-8", "replace")
+    def _last_words(self, child: _Child) -> str:
+        try:
+            text = self._log_of(child).read_bytes()[-2000:].decode("utf-8", "replace")
+        except OSError:
+            text = ""
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         return lines[-1][:200] if lines else "it said nothing"
 
     def _write(self) -> None:
         text = json.dumps({c.service.name: asdict(c.state) for c in self._children})
-        if text != self._written:
-            draft = _folder(self._settings) / ".state.json"
+        if text == self._written:
+            return
+        draft = _folder(self._settings) / ".state.json"
+        try:
             draft.write_text(text)
             draft.replace(draft.with_name("state.json"))
-            self._written = text
+        except OSError as error:
+            # The services run on; the next look tries again.
+            if not self._is_unwritable:
+                self._told("supervisor", "silent", f"the state cannot be written: {error.strerror}; trying again")
+            self._is_unwritable = True
+            return
+        self._written, self._is_unwritable = text, False

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -14,7 +13,8 @@ import requests
 
 from orchestration.beside import Realtime, realtime
 from orchestration.beside import announce as announce_realtime
-from orchestration.processes import end_with_parent, running, stop_on_signals
+from orchestration.processes import end_with_parent, keep_small, running, stop_on_signals
+from orchestration.services import free_port
 from segue.cli.console import print_error
 from segue.cli.screen import Screen
 from segue.errors import SegueError
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
             serving(settings, port=options.port, dashboard=dashboard_of(beside)) as (url, program),
         ):
             announce(url, beside)
-            wait(program, beside)
+            wait(settings, program, beside)
     except SegueError as error:
         print_error(error)
         return 1
@@ -94,7 +94,7 @@ def serving(
     from orchestration.instance import prepare_home
 
     home = prepare_home(settings)
-    chosen = _free_port(port)
+    chosen = _port_of_ui(port)
     url = f"http://{HOST}:{chosen}"
     log = home / "up.log"
     command = [sys.executable, "-m", "dagster", "dev", "--host", HOST, "--port", str(chosen)]
@@ -113,13 +113,14 @@ def serving(
         yield url, program
 
 
-def wait(program: "subprocess.Popen[bytes]", beside: Realtime) -> None:
+def wait(settings: Settings, program: "subprocess.Popen[bytes]", beside: Realtime) -> None:
     """Until one of the two ends by itself, which it should not.
 
     Raises:
         SegueError: saying so.
     """
     while True:
+        keep_small(settings.home / "dagster" / "up.log")
         if program.poll() is not None:
             raise SegueError(
                 f"Dagster ended by itself (exit code {program.returncode})", fix="its log is SEGUE_HOME/dagster/up.log"
@@ -147,19 +148,11 @@ def _await_ui(url: str, program: "subprocess.Popen[bytes]", log: Path) -> None:
     raise SegueError(f"the UI did not answer at {url} within {_START_SECONDS:.0f} s", fix=f"the log is {log}")
 
 
-def _free_port(wanted: int | None) -> int:
-    candidates = [wanted] if wanted is not None else range(_FIRST_PORT, _FIRST_PORT + 50)
-    for port in candidates:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            return port
-    raise SegueError(
-        f"port {wanted or _FIRST_PORT} is taken by another program", fix="choose another: `segue up --port 3001`"
-    )
+def _port_of_ui(wanted: int | None) -> int:
+    found = free_port(HOST, _FIRST_PORT if wanted is None else wanted)
+    if wanted and found != wanted:
+        raise SegueError(f"port {wanted} is taken by another program", fix=f"choose another: `segue up --port {found}`")
+    return found
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ from segue.errors import BadInputError
 from segue.private import changing_records, read_records
 from segue.settings import Settings
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+#: What a source, a reader or a webhook may be called.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
 #: The file is looked at this often at most.
 _LOOK_SECONDS = 0.25
 
@@ -47,7 +49,7 @@ def create_key(settings: Settings, source: str, *, as_of: datetime, kind: Kind =
     Raises:
         BadInputError: when the name is no name, or the source has a key.
     """
-    if not _NAME.fullmatch(source):
+    if not NAME.fullmatch(source):
         raise BadInputError(
             f"{source!r} cannot be the name of a {kind.noun}", fix="use letters, digits, dots, dashes: `web`, `ios-app`"
         )

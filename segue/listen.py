@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import resource
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -29,6 +31,8 @@ _LINES = 1_000
 #: A connection whose header is not whole by then is closed.
 _HEADER_SECONDS = 15.0
 _HEADER_BYTES = 64 * 1024
+#: And one whose body is not, read or not. Who reads it refuses it sooner, and says why.
+_BODY_SECONDS = 30.0
 
 
 def listen(host: str, port: int, *, who: str, setting: str) -> socket.socket:
@@ -86,7 +90,17 @@ def answer(app: Any, listener: socket.socket, *, loggers: Sequence[str] = (), **
         "timeout_keep_alive": _IDLE_SECONDS,
         "timeout_graceful_shutdown": _STOP_SECONDS,
     }
-    uvicorn.Server(uvicorn.Config(app, **(alike | options))).run(sockets=[listener])
+    config = uvicorn.Config(app, **(alike | options))
+    _raise_file_limit(config.limit_concurrency or _CONNECTIONS)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _raise_file_limit(connections: int) -> None:
+    """Let so many be open: where fewer files may be, nobody is answered once they are used up."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * connections if hard == resource.RLIM_INFINITY else min(hard, 2 * connections)
+    if soft != resource.RLIM_INFINITY and soft < wanted and sys.platform == "linux":
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class BoundedLog(logging.Filter):
@@ -119,9 +133,10 @@ class BoundedLog(logging.Filter):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's, with what it leaves open: how long a header may take to come, and how large it may be."""
+    """uvicorn's, with what it leaves open: how long a header and a body may take, and how large the first is."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _body_deadline: asyncio.TimerHandle | None = None
     _header_bytes = 0
 
     def connection_made(self, transport: Any) -> None:
@@ -144,8 +159,18 @@ class BoundedProtocol(HttpToolsProtocol):
         self._header_is_here()
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        if self._body_deadline is None:
+            self._body_deadline = self.loop.call_later(_BODY_SECONDS, self.transport.abort)  # type: ignore[attr-defined]
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._body_is_here()
+        super().on_message_complete()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._header_is_here()
+        self._body_is_here()
         super().connection_lost(exc)
 
     def _expect_header(self) -> None:
@@ -156,3 +181,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _body_is_here(self) -> None:
+        if self._body_deadline is not None:
+            self._body_deadline.cancel()
+            self._body_deadline = None

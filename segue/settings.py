@@ -59,7 +59,18 @@ class Settings(BaseSettings):
         ge=0,
         description="How many past days of segment history a refresh fills in by itself; older days by backfill.",
     )
+    run_days: int = Field(
+        14,
+        ge=1,
+        description="How many days Dagster keeps the events and logs of a run. What it knows of the assets, it keeps.",
+    )
     landing: Path | None = Field(None, description="The landing zone for event files. Empty: HOME/landing.")
+    landing_days: int = Field(
+        30,
+        ge=0,
+        description="How many days files of the landing writer stay after they were read; longer than a backup of the "
+        "warehouse may be old, since they bring it up to date. 0: for ever. Files of others are never removed.",
+    )
     settle_seconds: float = Field(
         2.0, ge=0, description="How long a fresh file in the landing zone must stay unchanged before it is read."
     )

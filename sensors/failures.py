@@ -11,16 +11,20 @@ from typing import Literal
 import dagster as dg
 
 from orchestration.follow_up import held_up
-from orchestration.instance import PROCESS_TAG
+from orchestration.instance import PROCESS_TAG, close_dead_runs
 from orchestration.jobs import follow_up
 from orchestration.progress import first_line, reason_of
 from orchestration.resources import AS_OF_TAG, WHOLE_TAG, Clock, Warehouse
 from segue import alerts
 from segue.clock import system_time
+from segue.errors import BusyError
 from segue.settings import load_settings
 
 #: Ends of runs looked at in one tick: each costs a read of that run's log, and a tick has 60 seconds.
 _RUNS_PER_TICK = 20
+
+#: A refresh writes for minutes.
+_PATIENCE = 10.0
 
 _PARTITION_TAG = "dagster/partition"
 
@@ -47,6 +51,8 @@ class Failure:
 )
 def failures(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.SensorResult | dg.SkipReason:
     """Runs end once, so a cursor over the ends of runs neither repeats nor misses any."""
+    # Runs are processes of the machine that this runs on.
+    close_dead_runs(context.instance)
     cursor = json.loads(context.cursor or "{}")
     found: list[Failure] = []
     requests: list[dg.RunRequest] = []
@@ -63,17 +69,24 @@ def failures(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.Se
     if not found:
         context.update_cursor(json.dumps(cursor))
         return dg.SkipReason("no new failure")
-    for failure in found:
-        alerts.announce_failure(
-            warehouse.core(),
-            load_settings(),
-            kind=failure.kind,
-            subject_id=failure.subject_id,
-            title=failure.title,
-            detail=failure.detail,
-            url=failure.url,
-            as_of=system_time(),
-        )
+    try:
+        for failure in found:
+            alerts.announce_failure(
+                warehouse.core(),
+                load_settings(),
+                kind=failure.kind,
+                subject_id=failure.subject_id,
+                title=failure.title,
+                detail=failure.detail,
+                url=failure.url,
+                as_of=system_time(),
+                patience=_PATIENCE,
+            )
+    except BusyError as error:
+        # The next tick sees the same ends of runs; what was announced is in the ledger, what was asked for has its key.
+        if not requests:
+            return dg.SkipReason(f"failures wait to be announced: {error.message}")
+        return dg.SensorResult(run_requests=requests, cursor=context.cursor)
     return dg.SensorResult(run_requests=requests, cursor=json.dumps(cursor))
 
 

@@ -20,7 +20,11 @@ def answer(*words: str) -> str:
         ("segments histroy p_1", "no command `segue segments histroy`", "did you mean `segue segments history`?"),
         ("members", "there is no command `segue members`", "did you mean `segue segments members`? `segue --help`"),
         ("segments explain", "`segue segments explain`", "did you mean `segue identity explain`? the commands of"),
-        ("segments xyz", "`segue segments xyz`", "fix: the commands of `segue segments` are list, members, history;"),
+        (
+            "segments xyz",
+            "`segue segments xyz`",
+            "fix: the commands of `segue segments` are list, members, preview, history;",
+        ),
         (
             "keys remove",
             "`segue keys remove`",

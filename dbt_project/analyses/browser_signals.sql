@@ -1,7 +1,16 @@
 -- What a browser is like, for the probabilistic part of identity: one row per anonymous_id, from messages whose
--- consent to analytics was given in words. A field of any other message is not read.
+-- consent to analytics was given in words. A field of any other message is not read. Segue sets the variable
+-- analytics_categories to what dbt_project.yml says, in lower case; without it, nobody has consented.
 -- segue/identity/probable.py says how the columns are compared; leave one out, and it is not.
-with consented as (
+with categories as (select unnest(getvariable('analytics_categories')) as category),
+
+messages as (
+    select *, lower(json_extract_string(context, '$.consent.categoryPreferences')) as preferences
+    from raw.events
+    where received_at <= getvariable('as_of')
+),
+
+consented as (
     select
         nullif(trim(anonymous_id), '') as anonymous_id,
         json_extract_string(
@@ -17,15 +26,26 @@ with consented as (
             ]
         ) as texts,
         extract(hour from timestamp) as hour
-    from raw.events
+    from messages
     where
-        received_at <= getvariable('as_of')
-        and lower(json_extract_string(context, '$.consent.categoryPreferences.analytics')) = 'true'
+        preferences is not null
+        and exists (
+            select 1 from categories
+            where
+                contains(preferences, '"' || category || '":true')
+                or contains(preferences, '"' || category || '":"true"')
+        )
+        and not exists (
+            select 1 from categories
+            where
+                contains(preferences, '"' || category || '":false')
+                or contains(preferences, '"' || category || '":"false"')
+        )
 )
 
 select
     anonymous_id,
-    mode(concat_ws(' ', texts[1], texts[2])) as model,
+    mode(nullif(trim(concat_ws(' ', texts[1], texts[2])), '')) as model,
     mode(texts[3]) as timezone,
     mode(texts[4]) as locale,
     -- Coarse: the last number of the address is left out.

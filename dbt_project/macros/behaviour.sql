@@ -26,7 +26,7 @@
     event_type = 'track' and event_name = '{{ name | replace("'", "''") }}'
 {%- endmacro -%}
 
-{#- Whether a UTC day is one of the last 28, that of as_of included. -#}
+{#- Whether a UTC day is one of the last 28, that of as_of included; at midnight sharp, the day that has just ended. -#}
 {%- macro is_recent_day() -%}
-    date > cast({{ as_of() }} - interval 28 day as date)
+    date > cast({{ day_of_as_of() }} - interval 28 day as date)
 {%- endmacro -%}

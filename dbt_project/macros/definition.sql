@@ -1,6 +1,7 @@
 {#- A model that grows holds rows that were made by its definition of then. So it is built anew when its SQL, that of
     a model it is made from, a variable or a macro has changed since: overrides dbt's own answer, which only knows the
-    flag. Which macros a model uses is not known here, so that of all of them the text counts. -#}
+    flag. Which macros a model uses is not known here, so that of all of them the text counts, and every variable that
+    any of them reads. -#}
 {%- macro should_full_refresh() -%}
     {%- set said = config.get('full_refresh') -%}
     {%- if said is none -%}
@@ -30,18 +31,17 @@
 {%- endmacro -%}
 
 {#- SQL of a text that says how this model is defined: by its SQL and that of all it is made from, by the variables
-    they use, by the macros. -#}
+    they use, by the macros and theirs. -#}
 {%- macro definition() -%}
     {%- set sql = {} -%}
     {%- do collect_sql(model.unique_id, sql) -%}
-    {#- Used by macros; the others are found in the SQL of the models. -#}
-    {%- set variables = ['session_gap_minutes', 'identity'] -%}
+    {%- set variables = [] -%}
     {%- for node in sql -%}
         {%- do variables.extend(modules.re.findall("var\\(['\"](\\w+)['\"]", sql[node])) -%}
     {%- endfor -%}
     {%- set parts = [] -%}
     {%- for name in variables | unique | sort -%}
-        {%- do parts.append(name ~ '=' ~ var(name)) -%}
+        {%- do parts.append(name ~ '=' ~ var(name, none)) -%}
     {%- endfor -%}
     {%- for node in sql | sort -%}
         {%- do parts.append(sql[node]) -%}
@@ -49,7 +49,7 @@
     {{- return("concat('" ~ local_md5(parts | join('\n')) ~ "', " ~ adapter.dispatch('macros_version', 'segue')() ~ ")") -}}
 {%- endmacro -%}
 
-{#- A hash of the text of all macros, set by whoever starts dbt. -#}
+{#- A hash of the text of all macros and of the variables they read, set by whoever starts dbt. -#}
 {%- macro default__macros_version() -%}
     coalesce(getvariable('macros_version'), '')
 {%- endmacro -%}

@@ -182,6 +182,7 @@ def announce_failure(
     detail: str,
     url: str | None,
     as_of: datetime,
+    patience: float | None = None,
 ) -> AnnounceReport:
     """Announce a failure, a trouble or its end, once per subject and channel, with the promise of `announce`.
 
@@ -192,9 +193,12 @@ def announce_failure(
         kind: `run_failed`, `check_failed`, `trouble`, or `recovered` for the end of one.
         subject_id: the same for the same failure.
         title: one line. detail: the reason; may have several lines. url: where to look.
+        patience: seconds to wait, each time before anything is sent, for whoever else writes; left out: as long as it
+            takes.
 
     Raises:
         BadInputError: on another kind.
+        BusyError: when the patience has ended. What was sent by then is on record.
         BadSettingError: when the address of a channel cannot be used.
     """
     makers = {
@@ -208,14 +212,14 @@ def announce_failure(
     alert = makers[kind](subject_id=subject_id, title=title, detail=detail, url=url, as_of=as_of)
     outcomes: list[Sent | NotSent] = []
     channels = channels_of(settings)
-    with _turn(settings):
+    with _turn(settings, patience):
         for channel in channels:
             with warehouse.read() as con:
                 before = {e.subject_id: e for e in ledger.entries(con) if e.channel == channel.name}
             if ledger.is_due(before.get(subject_id), as_of=as_of):
                 notice = Notice(kind=kind, channel=channel, subjects=(subject_id,))
                 known = {(channel.name, subject): e for subject, e in before.items()}
-                outcomes.append(_send(warehouse, settings, notice, alert, known, as_of))
+                outcomes.append(_send(warehouse, settings, notice, alert, known, as_of, patience=patience))
     return _report(outcomes)
 
 
@@ -235,9 +239,9 @@ def _report(outcomes: Sequence[Sent | NotSent]) -> AnnounceReport:
     )
 
 
-def _turn(settings: Settings) -> AbstractContextManager[None]:
+def _turn(settings: Settings, patience: float | None = None) -> AbstractContextManager[None]:
     """One sender at a time, so that `pending` in the ledger can only mean that its sender died."""
-    return WriterLock(settings.home / "alerts" / "send.lock").held("announce")
+    return WriterLock(settings.home / "alerts" / "send.lock").held("announce", patience=patience)
 
 
 def _send(
@@ -247,10 +251,12 @@ def _send(
     alert: Alert,
     before: dict[tuple[str, str], LedgerEntry],
     as_of: datetime,
+    *,
+    patience: float | None = None,
 ) -> Sent | NotSent:
     channel, subjects = notice.channel, notice.subjects
     mine = {subject: e for (name, subject), e in before.items() if name == channel.name}
-    with warehouse.write(f"about to tell {channel.name}") as con:
+    with warehouse.write(f"about to tell {channel.name}", patience=patience) as con:
         ledger.ensure_tables(con)
         ledger.claim(con, alert, channel.name, subjects, mine, as_of=as_of)
     outcome, posted = _deliver(channel, alert, len(subjects), thread=notice.thread, again=notice.again)
@@ -258,6 +264,7 @@ def _send(
     detail = outcome.where if isinstance(outcome, Sent) else outcome.reason
     if is_final and channel.name != "folder":
         detail = f"{detail}\n  kept in {folder_of(settings).deliver(alert, None, False).where}"
+    # Without a limit: what is not on record is sent twice.
     with warehouse.write(f"told {channel.name}") as con:
         ledger.settle(
             con,

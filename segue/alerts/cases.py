@@ -93,6 +93,15 @@ def last_judged(con: Connection) -> tuple[date | None, datetime | None]:
     return row[0], None if row[1] is None else from_warehouse(row[1])
 
 
+def judged_through(con: Connection) -> date | None:
+    """The last day that is judged: a week that was judged is the newest there can be until the next one is over."""
+    if not has_table(con, "watch", "series"):
+        return None
+    rows = con.execute("select max(last_judged_date + if(status = 'by_week', 6, 0)) from watch.series").fetchall()
+    found: date | None = rows[0][0]
+    return found
+
+
 def cases(con: Connection, min_severity: Severity, *, as_of: datetime | None) -> list[Case]:
     """What is news, the most severe first.
 

@@ -5,14 +5,16 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from segue.alerts import ledger
-from segue.alerts.cases import Case, cases, last_judged
+from segue.alerts.cases import Case, cases, judged_through, last_judged
 from segue.alerts.message import (
+    MOST_ITEMS,
     STORED,
     Alert,
     Item,
     alert_id_of,
     anomaly_alert,
     item_of,
+    series_count,
     web_address,
     with_title,
 )
@@ -74,7 +76,9 @@ def compose(
         alert = fault_alert(
             faults,
             alert,
-            told_count=len(case.anomalies) - len(found),
+            moved_count=series_count(found),
+            told_count=series_count(a for a in case.anomalies if a not in found),
+            is_backlog=notice.is_backlog,
             subjects=notice.subjects,
             as_of=as_of,
             url=url,
@@ -135,6 +139,8 @@ def why(con: Connection, anomaly: Anomaly) -> list[str]:
     """What explains an anomaly, in sentences; empty when nothing stands out."""
     found = explain(con, anomaly)
     lines = []
+    if found.is_too_soon:
+        lines.append("Which part moved most is known when the day is over")
     if found.words:
         inside = f" within {where_of(anomaly.slice)}" if anomaly.slice != "all" else ""
         lines.append(f"Moved most{inside}: {found.words}")
@@ -169,11 +175,11 @@ def _drawn(con: Connection, found: tuple[Anomaly, ...], *, as_of: datetime, url:
 
 def _recovered(notice: Notice, case: Case, as_of: datetime, url: str) -> Alert:
     data = case.data
-    moved = sum(len(i.anomalies) for i in case.incidents)
+    moved = series_count(case.anomalies)
     if data is None:
         lead = case.incidents[0].lead
         title = f"Recovered: {name_of(lead.kpi, lead.slice, lead.label)} is as expected again"
-        summary = f"{moved} series had left their expected range."
+        summary = f"{moved} series had left {'their' if moved > 1 else 'its'} expected range."
     else:
         title = f"Over: {data.lead.sentence}"
         summary = f"{moved} KPI series had moved with it." if moved else "No KPI had moved with it."
@@ -211,20 +217,44 @@ def _digest(con: Connection, notice: Notice, settings: Settings, as_of: datetime
     found = [c for c in cases(con, "low", as_of=None) if c.last_date >= since and (c.is_open or c.incidents)]
     items: list[Item] = [_item_of_case(case) for case in found]
     words = f"{len(found)} incidents" if len(found) != 1 else "1 incident"
-    return replace(
-        _plain(
-            notice,
-            title=f"Daily digest: {words if found else 'nothing out of line'}",
-            summary=f"{words} touched the last two days, {sum(c.is_open for c in found)} still going on."
-            if found
-            else "Every series that is watched was as expected on the last two days.",
-            as_of=as_of,
-            url=web_address(settings.dashboard_url or settings.dagster_url),
-            link_text="Open the dashboard" if settings.dashboard_url else "Open Dagster",
-        ),
-        items=tuple(items),
-        detail="\n".join(f"{item.name}: {item.when}" for item in items[20:30]),
+    title, said = [words] if found else [], []
+    if found:
+        said.append(f"{words} touched the last two days, {sum(c.is_open for c in found)} still going on.")
+    unjudged = _unjudged(con, as_of)
+    if unjudged is not None:
+        title.append(unjudged[0])
+        said.append(f"{unjudged[0][:1].upper()}{unjudged[0][1:]}. {unjudged[1]}")
+    elif not found:
+        title.append("nothing out of line")
+        said.append("Every series that is watched was as expected on the last two days.")
+    alert = _plain(
+        notice,
+        title=f"Daily digest: {', '.join(title)}",
+        summary=" ".join(said),
+        as_of=as_of,
+        url=web_address(settings.dashboard_url or settings.dagster_url),
+        link_text="Open the dashboard" if settings.dashboard_url else "Open Dagster",
     )
+    return replace(
+        alert,
+        severity="low" if unjudged is None else "high",
+        items=tuple(items[:MOST_ITEMS]),
+        left_out_count=len(items[MOST_ITEMS:]),
+    )
+
+
+def _unjudged(con: Connection, as_of: datetime) -> tuple[str, str] | None:
+    """That yesterday has not been judged, and what to do; None when it has been."""
+    through, (newest, ran_at) = judged_through(con), last_judged(con)
+    if through is None or newest is None or ran_at is None:
+        return "nothing has been judged yet", 'Why not, says `segue sql "from watch.series"`.'
+    if through >= as_of.date() - timedelta(days=1):
+        return None
+    when = f"{ran_at:%Y-%m-%d %H:%M} UTC"
+    fix = f"The detection has not run since {when}: Dagster says why, and `segue refresh` runs it."
+    if through < ran_at.date() - timedelta(days=1):
+        fix = f"The detection of {when} found no newer whole day: look whether events arrive, and run `segue refresh`."
+    return f"nothing has been judged since {day(newest)}", f"{fix} No alert does not mean that all is well."
 
 
 def _item_of_case(case: Case) -> Item:

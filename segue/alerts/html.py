@@ -53,7 +53,7 @@ def body(alert: Alert, source: Source) -> str:
         parts.append(_picture(source("overview"), "All anomalies by day"))
     for number, item in enumerate(alert.items[:_ITEMS_IN_FULL], start=1):
         chart = source(f"chart-{number}") if f"chart-{number}" in available else None
-        parts.append(_item(item, chart, alone=len(alert.items) == 1))
+        parts.append(_item(item, chart, alone=alert.is_one_item))
     rest = alert.items[_ITEMS_IN_FULL:]
     if rest:
         parts.append(_rows(rest))
@@ -94,10 +94,10 @@ def page(alert: Alert, source: Source) -> str:
 def text(alert: Alert) -> str:
     """The same in plain text."""
     lines = [alert.title, "", alert.summary, ""]
-    if len(alert.items) > 1:
-        lines += [f"- [{item.severity}] {item.sentence}" for item in alert.items]
-    elif alert.items:
+    if alert.is_one_item:
         lines += [f"{label}: {value}" for label, value in alert.items[0].facts]
+    else:
+        lines += [f"- [{item.severity}] {item.sentence}" for item in alert.items]
     if alert.left_out_count:
         lines.append(f"... and {alert.left_out_count} more.")
     if alert.detail:

@@ -4,7 +4,7 @@ Texts are cleaned (one line, visible characters, cut) but not escaped: each chan
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Any, Literal
@@ -71,6 +71,11 @@ class Alert:
     as_of: datetime
     overview: bytes | None = field(default=None, repr=False)  # PNG of all anomalies at once
 
+    @property
+    def is_one_item(self) -> bool:
+        """Whether title and summary have said all of the only item but its facts; a digest's do not even name it."""
+        return len(self.items) == 1 and self.kind != "digest"
+
     def to_json(self) -> dict[str, Any]:
         """Everything but the pictures, for the ledger."""
         return {
@@ -103,6 +108,11 @@ def alert_id_of(kind: Kind, subject_ids: Sequence[str]) -> str:
     return hashlib.sha256("\x1f".join([kind, *sorted(subject_ids)]).encode()).hexdigest()[:20]
 
 
+def series_count(anomalies: Iterable[Anomaly]) -> int:
+    """How many series moved: one that moved twice is one."""
+    return len({(a.kpi, a.slice) for a in anomalies})
+
+
 def anomaly_alert(
     anomalies: Sequence[Anomaly],
     *,
@@ -132,7 +142,10 @@ def anomaly_alert(
         counts = [f"{n} {s}" for s in reversed(SEVERITIES) if (n := sum(a.severity == s for a in order))]
         days = sorted({a.first_date for a in order})
         since = f"on {day(days[0])}" if len(days) == 1 else f"between {day(days[0])} and {day(days[-1])}"
-        summary = f"{len(order)} series left their expected range ({', '.join(counts)}), starting {since}."
+        series = series_count(order)
+        left = f"{series} series left {'their' if series > 1 else 'its'} expected range"
+        times = f" {len(order)} times" if series < len(order) else ""
+        summary = f"{left}{times} ({', '.join(counts)}), starting {since}."
     return Alert(
         alert_id=alert_id_of("anomaly", [a.anomaly_id for a in order]),
         kind="anomaly",

@@ -14,7 +14,9 @@ def fault_alert(
     faults: Sequence[Finding],
     moved: Alert | None,
     *,
+    moved_count: int = 0,
     told_count: int = 0,
+    is_backlog: bool = False,
     subjects: Sequence[str],
     as_of: datetime,
     url: str | None,
@@ -24,11 +26,12 @@ def fault_alert(
     Args:
         faults: at least one, the worst first.
         moved: the alert of the KPIs that they explain; its pictures are kept.
+        moved_count: how many KPI series that is.
         told_count: KPI series that they explain as well and that were told of before.
+        is_backlog: the faults have nothing to do with each other, and what each moved is not told apart.
         subjects: what the ledger calls all of it.
     """
     items = tuple(item_of_fault(fault, str(number)) for number, fault in enumerate(faults))
-    kpis = len(moved.items) + moved.left_out_count if moved is not None else 0
     lead = faults[0].sentence
     if moved is None:
         shown, left_out = items[:MOST_ITEMS], len(items[MOST_ITEMS:])
@@ -37,20 +40,25 @@ def fault_alert(
             effect = f"That is why {told_count} KPI series left their expected range, as told before."
         several = f"{len(faults)} things are not as they were in what arrives."
         title, summary = f"Data fault: {lead.rstrip('.')}", f"{several if len(faults) > 1 else lead} {effect}"
-        severity = items[0].severity
     else:
         everything = (*items, *moved.items)
         shown, left_out = everything[:MOST_ITEMS], len(everything[MOST_ITEMS:]) + moved.left_out_count
-        title = f"Data fault, {kpis} KPI series moved with it: {lead.rstrip('.')}"
+        title = f"Data fault, {moved_count} KPI series moved with it: {lead.rstrip('.')}"
         summary = (
-            f"{lead} That is why {kpis} KPI series left their expected range: the cause is in what "
+            f"{lead} That is why {moved_count} KPI series left their expected range: the cause is in what "
             "arrived, not in what people chose."
         )
-        severity = max(items[0].severity, moved.severity, key=SEVERITIES.index)
+    if is_backlog:
+        effect = (
+            f"{moved_count} KPI series moved with them" if moved_count else "no KPI is known to have moved with them"
+        )
+        title = f"{len(faults)} faults of the data; {effect}"
+        summary = f"{title}."
+    severities = [*(item.severity for item in items), *([moved.severity] if moved is not None else [])]
     return Alert(
         alert_id=alert_id_of("data_fault", subjects),
         kind="data_fault",
-        severity=severity,
+        severity=max(severities, key=SEVERITIES.index),
         title=clean(title, limit=LONGEST_TITLE),
         summary=clean(summary, limit=600),
         items=shown,

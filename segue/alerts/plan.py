@@ -124,7 +124,8 @@ def _without_flood(notices: list[Notice]) -> list[Notice]:
             continue
         # Kind by kind: what a fault of the data has moved is told with it, and nothing else is.
         for kind in dict.fromkeys(n.kind for n in over):
-            found.append(_together([n for n in over if n.kind == kind]))
+            mine = [n for n in over if n.kind == kind]
+            found.append(_together(mine) if len(mine) > 1 else mine[0])
     return found
 
 

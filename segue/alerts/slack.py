@@ -44,7 +44,7 @@ def render(alert: Alert) -> dict[str, Any]:
         }
     ]
     blocks.append(_section(escape(alert.summary)))
-    if len(alert.items) == 1:
+    if alert.is_one_item:
         blocks.append(_facts(alert.items[0]))
         lines = []
     else:

@@ -67,6 +67,7 @@ def list_series(format: OutputFormat = Format.table) -> None:
 @anomalies_app.command("incidents")
 def list_incidents(format: OutputFormat = Format.table) -> None:
     """What moved together, latest first: one incident, one alert."""
+    from segue.alerts.message import series_count
     from segue.watch import change_of, incidents, name_of
 
     with warehouse().read() as con:
@@ -74,7 +75,7 @@ def list_incidents(format: OutputFormat = Format.table) -> None:
     columns = ["incident_id", "since", "until", "status", "severity", "series", "what", "change", "explained_by_data"]
     rows = [
         (
-            i.incident_id, i.first_date, i.last_date, i.status, i.severity, len(i.anomalies),
+            i.incident_id, i.first_date, i.last_date, i.status, i.severity, series_count(i.anomalies),
             name_of(i.lead.kpi, i.lead.slice, i.lead.label), change_of(i.lead), i.data_cause,
         )
         for i in found

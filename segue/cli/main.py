@@ -107,13 +107,20 @@ def sql(
 
 @app.command()
 def maintain() -> None:
-    """Rewrite small files, forget old states, remove dead files. Readers are not disturbed; Dagster does it daily."""
+    """Rewrite small files, forget old states, remove dead files and what the landing writer left long ago.
+
+    Readers are not disturbed; Dagster does it daily.
+    """
+    from segue.events import remove_read_files
     from segue.warehouse import maintain as run
 
     report = run(warehouse(), as_of=moment(None))
+    with warehouse().read() as con:
+        landed = remove_read_files(warehouse().settings, con, as_of=moment(None))
     out.print(
         f"rewritten: {', '.join(report.rewritten) or 'nothing'}; "
-        f"{report.expired_snapshots} old states forgotten; {report.removed_files} files removed"
+        f"{report.expired_snapshots} old states forgotten; {report.removed_files} files removed; "
+        f"{landed} files of the landing writer removed"
     )
 
 

@@ -1,10 +1,15 @@
 """`segue segments`, `segue check`, `segue dbt`: who is in which segment, and whether the definitions work."""
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from segue.cli.console import AsOf, Format, OutputFormat, err, moment, out, print_rows, settings, warehouse
+from segue.errors import BadInputError
+
+#: Commands of dbt that change tables.
+_WRITES = frozenset({"build", "run", "run-operation", "retry", "seed", "snapshot", "clone"})
 
 app = typer.Typer(no_args_is_help=True, help="Segments: sizes, members, and the history of a person.")
 
@@ -20,7 +25,7 @@ def register(root: typer.Typer) -> None:
 
 @app.command("list")
 def list_segments(as_of: AsOf = None, format: OutputFormat = Format.table) -> None:
-    """Every segment with its size; `share` is per person seen in 30 days, above 1 when most members were not."""
+    """Every segment with its size; `share` is per person seen in `share_days`, above 1 when most members were not."""
     from segue.segments import sizes
 
     with warehouse().read() as con:
@@ -50,6 +55,21 @@ def list_members(
         found = members(con, name, moment(as_of), limit=limit)
     rows = [(m.person_id, m.entered_at) for m in found]
     print_rows(["person_id", "entered_at"], rows, format, none="nobody is in it at that time")
+
+
+@app.command("preview")
+def show_preview(
+    name: Annotated[str, typer.Argument(help="The segment.")],
+    as_of: AsOf = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many rows.", min=0)] = None,
+    format: OutputFormat = Format.table,
+) -> None:
+    """Who would be in a segment as of any time, by its SQL as it stands now. Writes nothing."""
+    from segue.models import prepare
+    from segue.segments import preview
+
+    columns, rows = preview(warehouse(), prepare(settings()), name, as_of=moment(as_of), limit=limit)
+    print_rows(columns, rows, format, none="nobody would be in it at that time")
 
 
 @app.command("history")
@@ -99,10 +119,31 @@ def dbt(context: typer.Context, as_of: AsOf = None) -> None:
     from segue.models import dbt_environment
     from segue.settings import dbt_child_environment
 
-    current = settings()
+    current, clock = settings(), moment(as_of)
+    if _WRITES.intersection(context.args):
+        _refuse_the_past(clock)
     environment = dbt_child_environment(
-        dbt_environment(current, as_of=moment(as_of)) | {"DBT_PROJECT_DIR": str(current.dbt_project)}
+        dbt_environment(current, as_of=clock) | {"DBT_PROJECT_DIR": str(current.dbt_project)}
     )
     # Replaces this process, so that dbt's exit code and signals are its own.
     program = "from dbt.cli.main import cli; cli(prog_name='segue dbt')"
     os.execve(sys.executable, [sys.executable, "-c", program, *context.args], environment)
+
+
+def _refuse_the_past(clock: datetime) -> None:
+    """The tables below a model are of the last refresh, and what was appended to them since stays: no past is in them.
+
+    Raises:
+        BadInputError: when the warehouse holds a later state.
+    """
+    from segue.identity import stitched_as_of
+
+    with warehouse().read() as con:
+        state = stitched_as_of(con)
+    if state is not None and clock < state:
+        raise BadInputError(
+            f"the warehouse is as of {state:%Y-%m-%d %H:%M:%S} UTC: dbt would mix what came until then with "
+            f"{clock:%Y-%m-%d %H:%M:%S}, and write that over what is true now",
+            fix="`segue segments preview NAME --as-of TIME` evaluates a segment as of any time and writes nothing; "
+            "`segue refresh --as-of TIME` takes everything back",
+        )

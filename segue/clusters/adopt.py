@@ -51,7 +51,7 @@ def adopt(
         min_events: people with fewer were not compared.
 
     Raises:
-        BadInputError: when there is no such cluster, or everybody is in it.
+        BadInputError: when there is no such cluster, everybody is in it, or no predicate tells who is.
     """
     known = con.execute(
         "select cluster_id, cluster_name, as_of from clusters.profiles where method = $1 order by cluster_id", [method]
@@ -78,6 +78,12 @@ def adopt(
     raw = np.column_stack([table[f"f{n}"].to_numpy() for n in range(len(chosen))])
     raw[~np.isfinite(raw)] = np.nan
     rules = learn(raw, chosen, members, seed=seed)
+    if not any(rules.ways):
+        raise BadInputError(
+            f"no rule on {', '.join(chosen)} tells the people of the cluster {cluster!r} from the others",
+            fix="mark columns that do with `cluster: true` in person_features.yml, then `segue refresh`; or adopt "
+            "another one of `segue clusters list`",
+        )
     return Adoption(
         segment=segment or _slug(cluster),
         cluster_name=cluster,

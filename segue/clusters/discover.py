@@ -204,7 +204,9 @@ def _usable(text: str | None, features: Sequence[Feature]) -> tuple[Kept | None,
         return None, "the compared columns have changed: " + ", ".join(
             [f"+{c}" for c in came] + [f"−{c}" for c in went]
         )
-    return kept, ""
+    # The words of a column may have been edited since; what they name is measured as before.
+    now = {f.column: f for f in features}
+    return replace(kept, dimensions=tuple(replace(d, feature=now[d.feature.column]) for d in kept.dimensions)), ""
 
 
 def _told(name: str, outcome: Outcome, who: _People, seed: int) -> tuple[MethodReport, Floats]:

@@ -65,9 +65,9 @@ def succeed(old: Ints, new: Ints, clusters: Sequence[Cluster], *, is_strange: np
     new_sizes, old_sizes = shared.sum(axis=1), np.bincount(old[(old >= 0) & ~is_strange], minlength=len(clusters))
     union = new_sizes[:, None] + old_sizes[None, :] - shared
     overlap = shared / np.maximum(union, 1)
-    heir: dict[int, int] = {
-        int(g): int(c) for g, c in zip(*linear_sum_assignment(-overlap), strict=True) if overlap[g, c] >= _SAME
-    }
+    # Only what passes competes: two pairs that do not could together outweigh one that does.
+    same = np.where(overlap >= _SAME, overlap, 0)
+    heir: dict[int, int] = {int(g): int(c) for g, c in zip(*linear_sum_assignment(-same), strict=True) if same[g, c]}
     ids = []
     for group in range(groups):
         if group in heir:
@@ -110,12 +110,13 @@ def succeed(old: Ints, new: Ints, clusters: Sequence[Cluster], *, is_strange: np
 def verdict(found: Succession, *, before: float | None, after: float | None, is_stable: bool) -> tuple[bool, str]:
     """Whether a new clustering is published, and why.
 
-    It is when it agrees with the last one; or when it separates people better (silhouette on the same people and
-    scales), is stable under resampling, and what changed is explained by splits, mergers and new people.
+    It is when it agrees with the last one; or when it separates people better (silhouette on the same people, those
+    whom both group, and scales), is stable under resampling, and what changed is explained by splits, mergers and new
+    people.
 
     Args:
-        before: silhouette of the last clusters on today's people; None: they no longer tell people apart.
-        after: silhouette of the new ones.
+        before: silhouette of the last clusters on these people; None: they no longer tell people apart.
+        after: silhouette of the new ones on the same.
         is_stable: whether the number of clusters is stable under resampling.
     """
     agreement = f"agreement with the last clusters {found.agreement:.2f} (adjusted Rand index)"

@@ -205,6 +205,14 @@ def hdbscan(matrix: Floats, *, seed: int) -> Found:
     )
 
 
+def silhouettes(matrix: Floats, before: Ints, after: Ints, seed: int) -> tuple[float | None, float | None]:
+    """Of two clusterings, by the people whom both group: who is grouped by one alone says nothing of the other."""
+    both = np.flatnonzero((before >= 0) & (after >= 0))
+    if len(both) > _SILHOUETTE_SAMPLE:
+        both = np.random.default_rng(seed).choice(both, _SILHOUETTE_SAMPLE, replace=False)
+    return silhouette(matrix[both], before[both], seed), silhouette(matrix[both], after[both], seed)
+
+
 def silhouette(matrix: Floats, labels: Ints, seed: int) -> float | None:
     """Of a sample of at most 3,000; None with fewer than two groups."""
     if not 2 <= len(np.unique(labels)) < len(labels):

@@ -7,7 +7,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from segue.clusters import life
 from segue.clusters.kept import Cluster, Drift, Kept
-from segue.clusters.methods import Found, hdbscan, kmeans, silhouette
+from segue.clusters.methods import Found, hdbscan, kmeans, silhouettes
 from segue.clusters.profiles import by_size
 from segue.clusters.tables import last_told, next_id
 from segue.clusters.vectors import Floats, Ints, Vectors
@@ -125,12 +125,8 @@ def _succession(
     if assigned is None:
         is_published, decision = True, f"published: {why}"
     else:
-        is_published, decision = life.verdict(
-            succession,
-            before=silhouette(people.matrix, old, seed),
-            after=found.silhouette,
-            is_stable=is_stable,
-        )
+        before, after = silhouettes(people.matrix, old, found.labels, seed)
+        is_published, decision = life.verdict(succession, before=before, after=after, is_stable=is_stable)
         decision = f"{decision}; {why}" if why else decision
     if not is_published:
         assert assigned is not None

@@ -173,7 +173,8 @@ def _typical(
 ) -> tuple[float | None, float | None]:
     """Of the cluster and of everybody: the share that lacks it, the mean of a share, else the median.
 
-    Where medians hide the difference (most people have 0), the means tell it.
+    Where medians hide the difference (most people have 0), the means tell it; nothing does where a few large values
+    turn them against it.
     """
     if dimension.is_missing:
         return float(np.isnan(column[members]).mean()), float(np.isnan(column).mean())
@@ -184,7 +185,8 @@ def _typical(
         value, usual = float(np.median(own)), float(np.median(all_known))
         if usual > 0 and (value > usual) == (difference > 0) and value != usual:
             return value, usual
-    return float(own.mean()), float(all_known.mean())
+    value, usual = float(own.mean()), float(all_known.mean())
+    return (None, None) if (value - usual) * difference < 0 else (value, usual)
 
 
 def _percent(share: float) -> str:

@@ -66,6 +66,9 @@ def learn(raw: Floats, columns: Sequence[str], members: np.ndarray, *, seed: int
     Args:
         raw: people × columns; NaN is missing.
         members: whether each person is in the cluster; some are and some are not.
+
+    Returns:
+        Without ways when members are nowhere the most.
     """
     order = np.random.default_rng(seed).permutation(len(raw))
     judges = np.zeros(len(raw), dtype=bool)
@@ -138,7 +141,8 @@ def _ways(tree: DecisionTreeClassifier, columns: Sequence[str]) -> tuple[tuple[B
             or_missing=was.or_missing and missing_left,
         )  # fmt: skip
         right = Bound(
-            column=name, low=was.low if only_missing else _most(was.low, threshold), high=was.high,
+            column=name, low=None if only_missing else _most(was.low, threshold),
+            high=None if only_missing else was.high,
             or_missing=was.or_missing and not missing_left,
         )  # fmt: skip
         walk(inner.children_left[node], {**bounds, name: left})

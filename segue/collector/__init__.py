@@ -8,10 +8,11 @@ lets one client's slow or huge request hold up another's.
 
 from segue.collector.app import Collector
 from segue.collector.landing import LandingWriter
-from segue.collector.messages import MESSAGE_BYTES, REQUEST_BYTES
+from segue.collector.messages import BATCH_MESSAGES, MESSAGE_BYTES, REQUEST_BYTES
 from segue.collector.server import serve
 
 __all__ = [
+    "BATCH_MESSAGES",
     "MESSAGE_BYTES",
     "REQUEST_BYTES",
     "Collector",

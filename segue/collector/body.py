@@ -9,6 +9,8 @@ from segue.collector.messages import REQUEST_BYTES, BadRequestError
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
+#: Each member costs a copy of all that follow it; a client makes one.
+_MEMBERS = 64
 _TOO_LARGE = f"the request has more than {REQUEST_BYTES:,} bytes"
 
 
@@ -77,8 +79,11 @@ async def _receive(receive: Receive) -> bytes:
 
 def _unpack(body: bytes) -> bytes:
     """gzip, of one or several members, which never grows over the limit while it is unpacked."""
-    parts, size = [], 0
+    parts: list[bytes] = []
+    size = 0
     while body:
+        if len(parts) == _MEMBERS:
+            raise BadRequestError(f"the gzip data has more than {_MEMBERS} members")
         member = zlib.decompressobj(31)
         try:
             part = member.decompress(body, REQUEST_BYTES - size + 1)

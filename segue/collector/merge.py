@@ -42,7 +42,7 @@ class Merger:
         Raises:
             LogError: it is not, or nobody knows; the client must send again.
         """
-        if self._size + len(payload) > self._limit and self._size:
+        if self._size + len(payload) > self._limit:
             raise LogFullError("too many requests wait for the event log", retry_after_seconds=1)
         waiting = _Waiting(payload)
         self._queue.append(waiting)

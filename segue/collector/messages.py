@@ -16,6 +16,15 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 #: Segment's limits.
 MESSAGE_BYTES = 32 * 1024
 REQUEST_BYTES = 500 * 1024
+#: Twice as many as Segment takes; a real message has more bytes than leave room for so many.
+BATCH_MESSAGES = 5_000
+
+#: What a batch says once for all its messages counts as a part of each, but for what any SDK says of itself.
+_FREE_BYTES = 1024
+#: What it may become when it is copied into each of them.
+_COPIED_BYTES = 4 * 1024 * 1024
+#: How deep what a batch says and what a message says are put together: each level costs a look at all below it.
+_DEPTH = 20
 
 #: Path → type of message; None for routes that take several messages in `batch`.
 ROUTES: Mapping[str, str | None] = {
@@ -98,7 +107,7 @@ def read_request(body: bytes, kind: str | None) -> Request:
         kind: type of the one message; None when the body is a batch.
 
     Raises:
-        BadRequestError: no JSON, or not the right shape.
+        BadRequestError: no JSON, not the right shape, or too many messages.
     """
     if not body.isascii():
         try:
@@ -111,6 +120,10 @@ def read_request(body: bytes, kind: str | None) -> Request:
         if not isinstance(envelope.batch, list):
             raise BadRequestError("the body has no `batch` of messages")
         messages = envelope.batch
+        if len(messages) > BATCH_MESSAGES:
+            raise BadRequestError(
+                f"the batch has {len(messages):,} messages, and may have {BATCH_MESSAGES:,}: send several"
+            )
     else:
         messages = [Raw(body)]
     is_batch = kind is None
@@ -157,7 +170,7 @@ def stamp(request: Request, *, source: str, received_at: str) -> bytes:
         received_at: ISO 8601, UTC.
 
     Raises:
-        BadRequestError: a message over its limit.
+        BadRequestError: a message over its limit, or a batch that would become too much.
     """
     front = b'{"receivedAt":"%b","_source":%b' % (received_at.encode(), _encode(source))
     sent = b"" if request.sent_at is None else b',"sentAt":' + request.sent_at
@@ -165,13 +178,19 @@ def stamp(request: Request, *, source: str, received_at: str) -> bytes:
     integrations = b"" if request.integrations is None else b',"integrations":' + request.integrations
     quoted_kind = _encode(request.kind)
     kind = b"" if request.kind is None else b',"type":' + quoted_kind
+    shared = len(sent) + len(context) + len(integrations)
+    if shared * len(request.messages) > _COPIED_BYTES:
+        raise BadRequestError(
+            f"what the batch says for each of its messages makes more than {_COPIED_BYTES:,} bytes: send several"
+        )
+    most = MESSAGE_BYTES - max(0, shared - _FREE_BYTES)
     last = sent + b","
     lines: list[bytes] = []
     add = lines.append
     for at, raw in enumerate(request.messages):
         text = bytes(raw)
-        if len(text) > MESSAGE_BYTES:
-            raise BadRequestError(f"a message has more than {MESSAGE_BYTES:,} bytes")
+        if len(text) > most:
+            raise BadRequestError(f"a message has more than {MESSAGE_BYTES:,} bytes, with what its batch says for it")
         if request.has_line_ends:
             text = text.replace(b"\n", b" ").replace(b"\r", b" ")
         if text[:1] != b"{":  # no message at all: kept for the quarantine
@@ -228,15 +247,17 @@ def _without_ours(text: bytes, request: Request) -> bytes:
     return _encode(fields)
 
 
-def _together(shared: bytes, own: bytes) -> bytes:
+def _together(shared: bytes, own: bytes, depth: int = 0) -> bytes:
     """What the batch says and what the message says; the message is heard last, at every depth of objects."""
     if own == _NULL:
         return shared
     if own[:1] != b"{" or shared[:1] != b"{":
         return own
+    if depth == _DEPTH:
+        raise BadRequestError("the JSON is nested too deeply")
     fields = _read_fields(shared)
     for name, value in _read_fields(own).items():
-        fields[name] = Raw(_together(bytes(fields[name]), bytes(value))) if name in fields else value
+        fields[name] = Raw(_together(bytes(fields[name]), bytes(value), depth + 1)) if name in fields else value
     return _encode(fields)
 
 

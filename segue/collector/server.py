@@ -1,8 +1,6 @@
 """The collector as a process: one event loop that takes requests and appends what they bring."""
 
 import logging
-import resource
-import sys
 from collections.abc import Callable
 
 from segue.collector.app import Collector
@@ -30,7 +28,6 @@ def serve(settings: Settings, *, port: int | None = None, told: Callable[[str], 
     """
     wanted = settings.collector_port if port is None else port
     listener = listen(settings.collector_host, wanted, who="the collector", setting="SEGUE_COLLECTOR_PORT")
-    _raise_file_limit()
     told(f"collector on {address(settings.collector_host, listener)}")
     answer(
         Collector(open_log(settings), KeyRing(settings)),
@@ -41,10 +38,3 @@ def serve(settings: Settings, *, port: int | None = None, told: Callable[[str], 
         limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=_STOP_SECONDS,
     )
-
-
-def _raise_file_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * _CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, 2 * _CONNECTIONS)
-    if soft != resource.RLIM_INFINITY and soft < wanted and sys.platform == "linux":
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

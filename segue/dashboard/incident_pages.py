@@ -49,7 +49,8 @@ def drivers(found: Explanation | None, anomaly: Anomaly) -> str:
 def incident_line(incident: Incident) -> str:
     """An incident in one line with its link."""
     lead = incident.lead
-    more = f", and {len(incident.anomalies) - 1} more series" if len(incident.anomalies) > 1 else ""
+    others = {(a.kpi, a.slice) for a in incident.anomalies} - {(lead.kpi, lead.slice)}
+    more = f", and {len(others)} more series" if others else ""
     cause = ' <span class="soft">(explained by the data)</span>' if incident.data_cause else ""
     return (
         f'<a href="/incident/{escape(incident.incident_id, quote=True)}"><b class="{incident.severity}">'

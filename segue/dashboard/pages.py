@@ -32,7 +32,8 @@ def overview(
     for one in shown:
         d, value = one.line.points[-1]
         band = next((row for row in reversed(one.line.band) if row[0] == d), None)
-        expected = f"expected {escape(one.unit(band[1]))}" if band else "not judged"
+        unjudged = "judged by the week" if one.is_by_week else "not judged"
+        expected = f"expected {escape(one.unit(band[1]))}" if band else unjudged
         last = next((a for a in one.anomalies if a.first_date <= d <= a.last_date), None)
         flag = f'<span class="{last.severity}"> {escape(change_of(last))}</span>' if last else ""
         label = kpis[one.kpi].label if one.kpi in kpis else name_of(one.kpi, "all")
@@ -56,7 +57,8 @@ def kpi_page(one: read.ShownSeries, kpi: Kpi | None, form: str, why: Mapping[str
         owner = f" Owner: {escape(kpi.owner)}." if kpi.owner else ""
         parts.append(f'<p class="soft">{escape(kpi.description)}{owner}</p>')
     parts.append(f'<section class="card">{chart(one.line, unit=one.unit, summary=summary)}')
-    parts.append(f'<p class="soft">Blue: where 99 of 100 ordinary days lie. {escape(one.note)}</p></section>')
+    blue = "Blue: where 99 of 100 ordinary days lie. " if one.line.band else ""
+    parts.append(f'<p class="soft">{blue}{escape(one.note)}</p></section>')
     for anomaly in sorted(one.anomalies, key=lambda a: a.first_date, reverse=True):
         parts.append(
             f'<section class="card" id="a-{escape(anomaly.anomaly_id, quote=True)}"><h2 class="{anomaly.severity}">'
@@ -84,7 +86,7 @@ def kpi_page(one: read.ShownSeries, kpi: Kpi | None, form: str, why: Mapping[str
 
 def segments_page(
     sizes: Mapping[str, Sequence[tuple[date, float]]],
-    flows: Sequence[tuple[str, str, int]],
+    flows: read.Flows,
     overlap: tuple[Sequence[tuple[str, int]], Mapping[tuple[str, str], int]],
     form: str,
     days: int,
@@ -100,14 +102,22 @@ def segments_page(
         for name, points in sorted(sizes.items(), key=lambda item: -item[1][-1][1])
     )
     parts = [form, f'<div class="cards">{cards}</div>']
-    if flows:
-        total = sum(n for *_, n in flows)
-        drawn = sankey(flows, summary=f"{total:,} moves of people between segments in {days} days")
+    if flows.largest:
+        summary = f"{flows.move_count:,} moves of people between segments in {days} days"
+        note = "Between segments that exclude each other."
+        if flows.flow_count > len(flows.largest):
+            shown = sum(n for *_, n in flows.largest)
+            note += (
+                f" The {len(flows.largest)} largest flows of {flows.flow_count:,}: "
+                f"{shown:,} of {flows.move_count:,} moves."
+            )
+        drawn = sankey(flows.largest, summary=f"{summary}. {note}")
         rows = "".join(
-            f"<tr><td>{escape(a)}</td><td>{escape(b)}</td><td class=number>{n:,}</td></tr>" for a, b, n in flows
+            f"<tr><td>{escape(a)}</td><td>{escape(b)}</td><td class=number>{n:,}</td></tr>" for a, b, n in flows.largest
         )
         parts.append(
-            f'<section class="card"><h2>Moves between segments, {days} days</h2><div class=wide-scroll>{drawn}</div>'
+            f'<section class="card"><h2>Moves between segments, {days} days</h2><p class="soft">{note}</p>'
+            f"<div class=wide-scroll>{drawn}</div>"
             "<details><summary>The numbers</summary><table><thead><tr><th>From</th><th>To</th>"
             f"<th class=number>Moves</th></tr></thead><tbody>{rows}</tbody></table></details></section>"
         )

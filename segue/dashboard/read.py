@@ -117,6 +117,7 @@ class ShownSeries:
     line: Line
     note: str  # why it is not judged; else the smallest change that would be noticed
     anomalies: tuple[Anomaly, ...]
+    is_by_week: bool = False  # its days tell nothing one by one
 
     def unit(self, value: float) -> str:
         return amount(value, kpi=self.kpi, kind=self.kind)
@@ -141,12 +142,15 @@ def shown(con: Connection, slice_: str, *, days: int, kpi: str | None = None) ->
     ).fetchall()
     bands: dict[str, list[tuple[date, float, float, float]]] = {}
     notes: dict[str, str] = {}
+    weekly: set[str] = set()
     if has_table(con, "watch", "forecasts", "series"):
         query = f"select kpi, date, expected, lower, upper from watch.forecasts where {where} order by kpi, date"
         for name, *row in con.execute(query, wanted).fetchall():
             bands.setdefault(name, []).append((row[0], row[1], row[2], row[3]))
         query = "select kpi, status, detail, detectable_change from watch.series where slice = $1"
         for name, status, detail, change in con.execute(query, [slice_]).fetchall():
+            if status == "by_week":
+                weekly.add(name)
             if status == "judged" and change is not None:
                 notes[name] = f"A change of one day would be noticed from {100 * change:.0f} % on."
             else:
@@ -177,6 +181,7 @@ def shown(con: Connection, slice_: str, *, days: int, kpi: str | None = None) ->
                 line=Line(points=[(p.date, p.value) for p in points], band=bands.get(name, []), marks=marks),
                 note=notes.get(name, "Not judged yet."),
                 anomalies=mine,
+                is_by_week=name in weekly,
             )
         )
     return result
@@ -214,24 +219,45 @@ def sizes(con: Connection, *, days: int) -> dict[str, list[tuple[date, float]]]:
     return found
 
 
-def flows(con: Connection, *, days: int, most: int = 14) -> list[tuple[str, str, int]]:
-    """People who left one segment and entered another at the same moment, the largest flows first."""
-    if not has_table(con, "segments", "transitions"):
-        return []
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flows:
+    """People who went from one segment to another."""
+
+    largest: tuple[tuple[str, str, int], ...] = ()  # from, to, moves
+    flow_count: int = 0  # also of those that are not among the largest
+    move_count: int = 0
+
+
+def flows(con: Connection, *, days: int, most: int = 14) -> Flows:
+    """People who left one segment and entered another of its exclusive group at the same moment.
+
+    Segments that do not exclude each other have nothing to do with each other: who leaves one on the day on which they
+    enter another has not gone from here to there. What excludes what, the last evaluations say.
+    """
+    if not has_table(con, "segments", "transitions", "evaluations"):
+        return Flows()
     rows = con.execute(
         """
-        with changes as (
-            select person_id, segment, change, effective_at from segments.transitions
+        with groups as (
+            select segment, exclusive_group from segments.evaluations
+            qualify row_number() over (partition by segment order by as_of desc) = 1
+        ), changes as (
+            select person_id, segment, change, effective_at, exclusive_group from segments.transitions
+            inner join groups using (segment)
             where effective_at > (select max(effective_at) from segments.transitions) - $1::int * interval 1 day
         )
-        select gone.segment, come.segment, count(*) from changes as gone
-        inner join changes as come on gone.person_id = come.person_id and gone.effective_at = come.effective_at
+        select gone.segment, come.segment, count(*), count(*) over (), sum(count(*)) over () from changes as gone
+        inner join changes as come using (person_id, effective_at, exclusive_group)
         where gone.change = 'exited' and come.change = 'entered' and gone.segment <> come.segment
         group by all order by 3 desc, 1, 2 limit $2
         """,
         [days, most],
     ).fetchall()
-    return [(a.replace("_", " "), b.replace("_", " "), int(n)) for a, b, n in rows]
+    return Flows(
+        largest=tuple((a.replace("_", " "), b.replace("_", " "), int(n)) for a, b, n, *_ in rows),
+        flow_count=int(rows[0][3]) if rows else 0,
+        move_count=int(rows[0][4]) if rows else 0,
+    )
 
 
 def overlap(con: Connection) -> tuple[list[tuple[str, int]], dict[tuple[str, str], int]]:

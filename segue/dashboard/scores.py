@@ -89,9 +89,10 @@ def _one(con: Connection, name: str, columns: set[str], days: int) -> ShownPrope
     tenths, unscored = _scores(con, score) if score in columns else ([], 0)
     judged = next((t for t in trained if t.metrics and (version is None or t.version == version)), None)
     drifted = con.execute(
-        'select "column", stability_index from propensity.drift where name = $1 and stability_index > $2'
-        " and as_of = (select max(as_of) from propensity.drift where name = $1) order by 2 desc, 1",
-        [name, DRIFTED],
+        'select "column", stability_index from propensity.drift where name = $1 and version = $3'
+        " and stability_index > $2 and as_of = (select max(as_of) from propensity.drift where name = $1"
+        " and version = $3) order by 2 desc, 1",
+        [name, DRIFTED, version],
     ).fetchall()
     return ShownPropensity(
         name=name, description=str(said.get("description", "")), score=score, horizon_days=said.get("horizon_days"),
@@ -209,7 +210,7 @@ def _quality(judged: ShownTraining, metrics: Mapping[str, Any], *, is_in_force: 
     points = [(t["mean_score"], t["rate"], t["person_count"]) for t in metrics["tenths"]]
     worst = max(points, key=lambda p: abs(p[0] - p[1]))
     summary = (
-        f"Calibration: {len(points)} groups of people; the furthest off was said {100 * worst[0]:.0f} % and came to "
+        f"Calibration: {len(points)} groups of examples; the furthest off was said {100 * worst[0]:.0f} % and came to "
         f"{100 * worst[1]:.0f} %"
     )
     lift = "".join(
@@ -219,13 +220,14 @@ def _quality(judged: ShownTraining, metrics: Mapping[str, Any], *, is_in_force: 
     )
     whose = "" if is_in_force else f" Of the last model that was trained, as of {judged.as_of:%Y-%m-%d}."
     return (
-        f'<h3>How good it is</h3><p class="soft">Judged by {metrics["person_count"]:,} people at '
-        f"{len(metrics['dates'])} past dates, each time with what was known by then.{whose}</p>"
+        f'<h3>How good it is</h3><p class="soft">Judged by {metrics["person_count"]:,} examples at '
+        f"{len(metrics['dates'])} past dates, each time with what was known by then: somebody is an example at each "
+        f"date.{whose}</p>"
         f"<div class=wide-scroll><table><thead><tr><th>Predicted by</th>{head}</tr></thead><tbody>{rows}</tbody>"
         '</table></div><p class="soft">AUC, PR-AUC: more is better; the others: less.</p><div class="pair"><div>'
         f"<h3>Is 70 % really 70 %?</h3>{calibration(points, summary=summary)}"
-        '<p class="soft">A dot is a tenth of people; on the dashed line what was said came true.</p></div>'
-        "<div><h3>By tenth of people, highest first</h3><div class=wide-scroll><table><thead><tr><th>Tenth</th>"
+        '<p class="soft">A dot is a tenth of the examples; on the dashed line what was said came true.</p></div>'
+        "<div><h3>By tenth of the examples, highest first</h3><div class=wide-scroll><table><thead><tr><th>Tenth</th>"
         "<th class=number>Said</th><th class=number>Came</th><th class=number>Lift</th></tr></thead>"
         f"<tbody>{lift}</tbody></table></div></div></div>"
     )

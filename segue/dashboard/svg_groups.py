@@ -177,7 +177,7 @@ def calibration(points: Sequence[tuple[float, float, int]], *, summary: str) -> 
         x, y = at(said, came).split(",")
         parts.append(
             f'<circle class="dot" cx="{x}" cy="{y}" r="4"><title>{100 * said:.1f} % said, {100 * came:.1f} % came, '
-            f"{count:,} people</title></circle>"
+            f"{count:,} examples</title></circle>"
         )
     parts.append(
         f'<text class="tick" x="{left + far / 2}" y="{side - 6}" text-anchor="middle">probability that was said, %'

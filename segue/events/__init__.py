@@ -14,6 +14,7 @@ from segue.events.landing import EventFile, PendingFiles, pending_files
 from segue.events.loader import COLLECTED
 from segue.events.mapping import FieldMapping, load_mapping
 from segue.events.quarantine import Quarantined, ReplayReport, list_quarantined, replay, show_quarantined
+from segue.events.retention import remove_read_files
 from segue.events.spec import TOLERANCE
 from segue.events.tables import Accounting, accounting, ensure_tables
 
@@ -44,6 +45,7 @@ __all__ = [
     "load_mapping",
     "pending_files",
     "preview",
+    "remove_read_files",
     "replay",
     "show_quarantined",
 ]

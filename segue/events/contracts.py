@@ -30,7 +30,7 @@ class Property:
     type: str
     required: bool = False
     allowed: tuple[str, ...] = ()
-    pii: bool = False
+    pii: bool = False  # said for people to find; nothing here treats the value otherwise
     description: str = ""
 
 

@@ -1,6 +1,5 @@
 """Files of messages into `raw.events`, each file exactly once."""
 
-import errno
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,7 @@ from segue.events.spec import TOLERANCE
 from segue.events.streams import Stream, open_stream
 from segue.events.tables import ensure_tables
 from segue.settings import Settings
-from segue.warehouse import Connection, Warehouse, scalar
+from segue.warehouse import Connection, Warehouse, is_disk_full, scalar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,10 +325,8 @@ def _opener(path: Path) -> Callable[[], Stream]:
 
 
 def _raise_if_full(error: Exception, settings: Settings) -> None:
-    text = str(error)
-    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    if is_full or any(words in text for words in ("No space left", "File too large", "Disk quota", "disk is full")):
+    if is_disk_full(error):
         raise WarehouseError(
-            f"the disk of the warehouse {settings.data_uri} is full: {text.splitlines()[0]}",
+            f"the disk of the warehouse {settings.data_uri} is full: {str(error).splitlines()[0]}",
             fix="free space and run it again; what was committed stays, and nothing is read twice",
         ) from error

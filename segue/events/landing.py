@@ -147,16 +147,21 @@ def _walk(folder: Path, zone: Path) -> tuple[EventFile, ...]:
             folders.remove(closed)
             with suppress(BadInputError):
                 found.append(look(Path(parent, closed), _name(Path(parent, closed), zone)))
+        inner = _name(Path(parent), zone)
+        prefix = "" if inner == "." else f"{inner}/"
         for name in names:
             # `_SUCCESS` and the like are notes of the program that wrote the folder.
             if name.startswith((".", "_")) or name.lower().endswith(_UNFINISHED):
                 continue
-            path = Path(parent) / name
+            path = Path(parent, name)
             try:
-                found.append(look(path, _name(path, zone)))
-            except BadInputError:  # went away while we looked
+                state = path.stat()
+            except OSError:  # went away while we looked
                 continue
-    return tuple(sorted(found))
+            # Not by `look`, which takes twice as long: a tick of the sensor looks at every file.
+            changed = state.st_mtime_ns // 1000
+            found.append(EventFile(name=prefix + name, path=path, size=state.st_size, modified_us=changed))
+    return tuple(sorted(found, key=lambda file: file.name))
 
 
 def _name(path: Path, zone: Path) -> str:

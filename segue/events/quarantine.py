@@ -19,7 +19,7 @@ from segue.events.tables import REPLAY, ensure_tables, has_tables
 from segue.warehouse import Connection, Warehouse, scalar
 
 #: Of these only a piece was kept, so there is nothing to put back.
-_NOT_WHOLE = ("truncated_file", "line_too_long", "bad_encoding")
+NOT_WHOLE = ("truncated_file", "line_too_long", "bad_encoding")
 
 #: Messages that are put back in one transaction.
 _BATCH = 20_000
@@ -125,7 +125,7 @@ def replay(
             "replayed_at is null and ($1 is null or reason = $1) "
             "and ($2 = 0 or quarantine_id in (select quarantine_id from chosen))"
         )
-        not_whole = f"reason in ({', '.join(repr(name) for name in _NOT_WHOLE)})"
+        not_whole = f"reason in ({', '.join(repr(name) for name in NOT_WHOLE)})"
         pieces = int(
             scalar(con, f"select count(*) from raw.quarantine where {where} and {not_whole}", [reason, len(chosen)])
         )

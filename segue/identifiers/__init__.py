@@ -7,6 +7,6 @@ Never: writes the key into SQL, logs or the warehouse; decides who is who.
 
 from segue.identifiers.key import load_key
 from segue.identifiers.normal import Normaliser
-from segue.identifiers.rules import BLOCKED, TYPES, Rules, TypeRule, load_rules
+from segue.identifiers.rules import ID_COLUMNS, TYPES, Rules, TypeRule, load_rules
 
-__all__ = ["BLOCKED", "TYPES", "Normaliser", "Rules", "TypeRule", "load_key", "load_rules"]
+__all__ = ["ID_COLUMNS", "TYPES", "Normaliser", "Rules", "TypeRule", "load_key", "load_rules"]

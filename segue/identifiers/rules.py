@@ -6,15 +6,21 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from segue.errors import DefinitionError
+from segue.variables import read_variables, wrong_variable
 
 #: The types that staging knows by name; `context.externalIds` brings others.
 TYPES = ("user_id", "email", "phone", "advertising_id", "device_id", "anonymous_id")
 
-#: What stands for an address that is blocked: its hash could not be told from any other.
-BLOCKED = "blocked"
+#: Column of staged events → type of identifier: as the macro `identifier_columns` says.
+ID_COLUMNS = {
+    "user_id": "user_id",
+    "anonymous_id": "anonymous_id",
+    "device_id": "device_id",
+    "advertising_id": "advertising_id",
+    "email_hash": "email",
+    "phone": "phone",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +69,7 @@ def load_rules(project: Path) -> Rules:
     Raises:
         DefinitionError: naming the setting that cannot be used.
     """
-    path = project / "dbt_project.yml"
-    try:
-        content = yaml.safe_load(path.read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise DefinitionError(f"{path} cannot be read: {error}", fix="correct the YAML") from error
-    said = (content.get("vars") or {}).get("identity", {})
+    said = read_variables(project).get("identity", {})
     if not isinstance(said, Mapping):
         raise _wrong("identity", said, "a mapping")
     known = {*_WORLD, "device_wait_minutes", "types", "blocked"}
@@ -121,6 +122,4 @@ def _checked(where: str, value: Any, kind: type, *, least: int = 1) -> Any:
 
 
 def _wrong(where: str, value: Any, wanted: str) -> DefinitionError:
-    return DefinitionError(
-        f"dbt_project.yml: vars.{where} is {value!r}", fix=f"it should be {wanted}; docs/data-engineer.md explains each"
-    )
+    return wrong_variable(where, value, f"{wanted}; docs/data-engineer.md explains each")

@@ -21,7 +21,7 @@ from segue.identity.decisions import (
 from segue.identity.graph import Resolution, resolve
 from segue.identity.impact import Impact, impact
 from segue.identity.lookup import IdentifierRow, MergeRow, Person, RefusedRow, lookup, people
-from segue.identity.stitch import StitchReport, stitch
+from segue.identity.stitch import StitchReport, stitch, stitched_as_of
 from segue.identity.tables import ensure_tables
 from segue.identity.walk import REASONS
 
@@ -47,6 +47,7 @@ __all__ = [
     "read_decisions",
     "resolve",
     "stitch",
+    "stitched_as_of",
     "stitcher",
     "stitcher_of",
 ]

@@ -6,6 +6,7 @@ from datetime import date, datetime
 
 import pyarrow as pa
 
+from segue.identifiers import ID_COLUMNS
 from segue.identity.decisions import Plan, read_decisions, stitcher
 from segue.models import Evaluator, Project
 from segue.warehouse import Connection
@@ -34,9 +35,8 @@ def impact(con: Connection, project: Project, plan: Plan, *, as_of: datetime) ->
     con.register("keys_now", keys)
     con.execute("create or replace temp table keys_concerned as from keys_now")
     con.unregister("keys_now")
-    columns = {"user_id": "user_id", "anonymous_id": "anonymous_id", "device_id": "device_id", "email_hash": "email"}
     concerned = " or ".join(
-        f"{column} in (select value from keys_concerned where kind = '{kind}')" for column, kind in columns.items()
+        f"{column} in (select value from keys_concerned where kind = '{kind}')" for column, kind in ID_COLUMNS.items()
     )
     events = (
         f"select * from raw.events where message_id in (select message_id from staging.stg_events where {concerned})"

@@ -10,6 +10,7 @@ choosing the threshold and the other half judging it.
 import io
 import logging
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +21,7 @@ import pyarrow as pa
 
 from segue.clock import to_warehouse
 from segue.identity.tables import ensure_tables
+from segue.variables import read_variables, wrong_variable
 from segue.warehouse import Connection, has_table
 
 #: Signals that are compared, where the table has them.
@@ -43,7 +45,7 @@ class ProbableReport:
     link_count: int  # above the threshold
     threshold: float  # match probability
     precision: float | None  # estimated on accounts that did not choose the threshold; None: too few labels
-    recall: float | None  # of labelled pairs
+    recall: float | None  # of these accounts' browsers that have another one to be linked with
     wanted_precision: float
     curve: tuple[tuple[float, float, float], ...]  # threshold, precision, recall
     weights: tuple[tuple[str, str, float], ...]  # signal, agreement, match weight (log2 of the Bayes factor)
@@ -58,7 +60,16 @@ class Probable:
 
 
 def signals(con: Connection, project: Path) -> pa.Table:
-    """What browsers are like: the query `analyses/browser_signals.sql` of the project, on a connection with a clock."""
+    """What browsers are like: the query `analyses/browser_signals.sql` of the project, on a connection with a clock.
+
+    Raises:
+        DefinitionError: when the variable `analytics_categories` of the project is no list.
+    """
+    said = read_variables(project).get("analytics_categories", [])
+    if not isinstance(said, str | list):
+        raise wrong_variable("analytics_categories", said, "a list of categories of consent")
+    categories = [str(name).lower() for name in ([said] if isinstance(said, str) else said)]
+    con.execute("set variable analytics_categories = $1::varchar[]", [categories])
     return con.execute((project / "analyses" / "browser_signals.sql").read_text()).to_arrow_table()
 
 
@@ -78,12 +89,13 @@ def learn(browsers: pa.Table, people: pa.Table, *, wanted_precision: float = 0.9
     who = dict(zip(table["anonymous_id"].to_pylist(), table["person_id"].to_pylist(), strict=True))
     has_account = dict(zip(table["anonymous_id"].to_pylist(), table["has_account"].to_pylist(), strict=True))
     choosing, judging = _labelled(scored, who, has_account)
-    curve = _curve(choosing)
+    findable = _findable(who, has_account)
+    curve = _curve(choosing, findable[0])
     threshold = next((t for t, precision, _ in curve if precision >= wanted_precision), 1.0)
     if len(choosing) + len(judging) < _FEWEST_LABELS:
         threshold, precision, recall = 1.0, None, None
     else:
-        precision, recall = _measure(judging, threshold)
+        precision, recall = _measure(judging, threshold, findable[1])
     links = _best(scored, who, has_account, threshold)
     report = ProbableReport(
         browser_count=table.num_rows,
@@ -213,28 +225,43 @@ def _labelled(scored: Scored, who: dict[str, str], has_account: dict[str, bool])
                     best[browser] = found
     halves: tuple[_Labelled, _Labelled] = ([], [])
     for browser, found in sorted(best.items()):
-        halves[int(who[browser][-1], 16) % 2].append(found)
+        halves[_half(who[browser])].append(found)
     return halves
 
 
-def _curve(labelled: _Labelled) -> list[tuple[float, float, float]]:
-    """Threshold, precision, recall, ascending; one point per hundredth of recall at most."""
+def _half(person: str) -> int:
+    return int(person[-1], 16) % 2
+
+
+def _findable(who: dict[str, str], has_account: dict[str, bool]) -> tuple[int, int]:
+    """In each half, browsers of people with accounts that have another browser of the same person to be linked with.
+
+    Those that nothing was scored for are among them, and those whose best link is wrong: they were not found.
+    """
+    totals = [0, 0]
+    for person, count in Counter(person for browser, person in who.items() if has_account[browser]).items():
+        totals[_half(person)] += count if count > 1 else 0
+    return totals[0], totals[1]
+
+
+def _curve(labelled: _Labelled, findable: int) -> list[tuple[float, float, float]]:
+    """Threshold, precision, recall, ascending; some two hundred points at most."""
     labelled = sorted(labelled, reverse=True)
-    total = sum(same for _, same in labelled)
+    step = 0.005 * sum(same for _, same in labelled)
     points: list[tuple[float, float, float]] = []
-    right = 0
+    right, told = 0, 0
     for count, (score, same) in enumerate(labelled, start=1):
         right += same
         is_last = count == len(labelled) or labelled[count][0] < score
-        if is_last and total and (not points or right / total - points[-1][2] >= 0.005 or count == len(labelled)):
-            points.append((score, right / count, right / total))
+        if is_last and step and (not points or right - told >= step or count == len(labelled)):
+            points.append((score, right / count, right / findable))
+            told = right
     return points[::-1]
 
 
-def _measure(labelled: _Labelled, threshold: float) -> tuple[float | None, float | None]:
+def _measure(labelled: _Labelled, threshold: float, findable: int) -> tuple[float | None, float | None]:
     above = [same for score, same in labelled if score >= threshold]
-    total = sum(same for _, same in labelled)
-    return (sum(above) / len(above) if above else None), (sum(above) / total if total else None)
+    return (sum(above) / len(above) if above else None), (sum(above) / findable if findable else None)
 
 
 def _best(scored: Scored, who: dict[str, str], has_account: dict[str, bool], threshold: float) -> pa.Table:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from segue.clock import to_warehouse
+from segue.clock import from_warehouse, to_warehouse
 from segue.identifiers import Rules
 from segue.identity.graph import Resolution, resolve, short_hash
 from segue.identity.scope import IN_SCOPE, count_staged, take_all, take_news
@@ -79,6 +79,12 @@ def stitch(con: Connection, *, as_of: datetime, rules: Rules | None = None, is_f
     report = report or _stitch(con, as_of, rules, None)
     _remember(con, report, definition, last)
     return report
+
+
+def stitched_as_of(con: Connection) -> datetime | None:
+    """The clock with which people were last worked out, as every refresh does, aware UTC; None when never."""
+    last = _last(con) if has_table(con, "identity", "state") else None
+    return None if last is None else from_warehouse(last.as_of)
 
 
 def _stitch(con: Connection, as_of: datetime, rules: Rules, last: _State | None) -> StitchReport:

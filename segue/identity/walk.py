@@ -74,10 +74,6 @@ class Walker:
         """The oldest identifier of the person that a node belongs to."""
         return self._name[self.root(node)]
 
-    def size(self, node: int) -> int:
-        """Identifiers of the person that a node belongs to."""
-        return self._size[self.root(node)]
-
     def judge(self, a: int, b: int, *, moment: int, rule: str, device: int, is_weak: bool) -> tuple[str, Any] | None:
         """Follow a link, or not.
 

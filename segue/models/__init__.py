@@ -9,6 +9,7 @@ from segue.models.check import empty_lake
 from segue.models.described import without_model
 from segue.models.environment import dbt_environment
 from segue.models.evaluate import Evaluation, Evaluator, Stitch, evaluate, run_chain
+from segue.models.kpis import stale_since
 from segue.models.person_local import Refusal, person_local, warehouse_only
 from segue.models.prepare import fingerprint_of, prepare, published
 from segue.models.project import BrokenModel, Model, Project
@@ -29,6 +30,7 @@ __all__ = [
     "prepare",
     "published",
     "run_chain",
+    "stale_since",
     "warehouse_only",
     "without_model",
 ]

@@ -11,7 +11,7 @@ import duckdb
 
 from segue.clock import to_warehouse
 from segue.models.check import empty_lake
-from segue.models.project import Model, Project, quote
+from segue.models.project import RAW, Model, Project, quote
 from segue.models.tables import TABLES, create_empty
 from segue.settings import MODEL_SECONDS
 from segue.warehouse import Connection, patience, too_long
@@ -20,8 +20,6 @@ from segue.warehouse import Connection, patience, too_long
 Stitch = Callable[[Connection, datetime], object]
 
 Window = tuple[datetime, datetime]
-
-_EVENTS = "raw.events"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +119,7 @@ class Evaluator:
         wanted = [m.name for m in project.segments] if targets is None else targets
         models = project.upstream(wanted)
         with_identity = project.after_source("identity", models)
-        once = _per_event(models)
+        once = {m.name for m in models if m.is_per_event}
         self._before = [m for m in models if m.name not in with_identity and m.name not in once]
         self._after = [m for m in models if m.name in with_identity]
         if stitch is not None and self._after:
@@ -135,7 +133,7 @@ class Evaluator:
         project.normaliser.register(self._con)
         needed = {s for model in models for s in model.sources}
         for relation in sorted(needed):
-            if relation == _EVENTS:
+            if relation == RAW:
                 self._load_events(source, events)
             elif stitch is None or not relation.startswith("identity."):
                 self._copy(source, relation, project.source_columns.get(relation, {}))
@@ -218,10 +216,6 @@ class Evaluator:
 
 def _columns(con: Connection, model: Model) -> frozenset[str]:
     return frozenset(row[0] for row in con.execute(f"describe {model.quoted}").fetchall())
-
-
-def _per_event(models: Sequence[Model]) -> frozenset[str]:
-    return frozenset(m.name for m in models if m.is_append_only and m.sources == (_EVENTS,) and not m.depends_on)
 
 
 def evaluate(

@@ -10,10 +10,9 @@ from sqlglot.errors import SqlglotError
 from segue.models.bound import PERSON, Col, Rel
 from segue.models.check import line_in_file
 from segue.models.locality import Follower, Mixes
-from segue.models.project import SEGMENT_SCHEMA, BrokenModel, Model, Project
+from segue.models.project import RAW, SEGMENT_SCHEMA, BrokenModel, Model, Project
 from segue.models.tables import TABLES
 
-RAW = "raw.events"
 IDENTIFIERS = "identity.identifiers"
 
 #: Columns of cleaned events by which identity ties messages to one another.
@@ -64,20 +63,11 @@ def broken_promises(project: Project) -> tuple[BrokenModel, ...]:
     )
 
 
-def is_population(model: Model) -> bool:
-    """Whether a model is held at its last warehouse value."""
-    return _said(model).get("scope") == "population"
-
-
 def asks_for_real_time(model: Model) -> bool | None:
     """What a segment's YAML says: true, false, or None when it says nothing."""
-    found = _said(model).get("realtime")
-    return found if isinstance(found, bool) else None
-
-
-def _said(model: Model) -> Mapping[str, object]:
     said = model.meta.get("segue")
-    return said if isinstance(said, Mapping) else {}
+    found = said.get("realtime") if isinstance(said, Mapping) else None
+    return found if isinstance(found, bool) else None
 
 
 class _Doomed(Exception):
@@ -92,8 +82,7 @@ class _Walk:
     def __init__(self, project: Project) -> None:
         self._project = project
         self._by_relation = {model.relation: model for model in project.models}
-        per_event = [m for m in project.models if m.is_append_only and m.sources == (RAW,) and not m.depends_on]
-        self._per_event = frozenset(m.name for m in per_event)
+        self._per_event = frozenset(m.name for m in project.models if m.is_per_event)
         self._known: dict[str, Rel] = {}
         self.refused: dict[str, Refusal] = {}
         self.segments: dict[str, Refusal] = {}
@@ -111,7 +100,7 @@ class _Walk:
             self._reading[-1].add(relation)
         if relation not in self._known:
             model = self._by_relation.get(relation)
-            if model is not None and not is_population(model):
+            if model is not None and not model.is_population:
                 self._known[relation] = self._follow(model)
             else:
                 self._known[relation] = self._source(relation, model)

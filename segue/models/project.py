@@ -12,6 +12,9 @@ from segue.identifiers import Normaliser, Rules
 #: Models of this schema are segments.
 SEGMENT_SCHEMA = "segments"
 
+#: The messages as they were accepted, from which everything is made.
+RAW = "raw.events"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
@@ -34,6 +37,17 @@ class Model:
     def relation(self) -> str:
         """`schema.table`."""
         return f"{self.schema}.{self.identifier}"
+
+    @property
+    def is_per_event(self) -> bool:
+        """Whether it cleans each message by itself: that it may be appended to means that no row needs later ones."""
+        return self.is_append_only and self.sources == (RAW,) and not self.depends_on
+
+    @property
+    def is_population(self) -> bool:
+        """Whether it looks at everyone, so that real time holds it at its last value in the warehouse."""
+        said = self.meta.get("segue")
+        return isinstance(said, Mapping) and said.get("scope") == "population"
 
     @property
     def quoted(self) -> str:

@@ -52,9 +52,10 @@ def card(con: Connection, propensity: Propensity, version: Version) -> str:
     parts = [f"<h1>{_(title)}</h1><p class=note>Model card</p>", _table(("", ""), facts)]
     if version.metrics:
         picture = base64.b64encode(plot_quality(version.metrics, title=title)).decode()
-        judged = f"{version.metrics['person_count']:,} people at {len(version.metrics['dates'])} past dates"
+        judged = f"{version.metrics['person_count']:,} examples at {len(version.metrics['dates'])} past dates"
         parts += [
-            f"<h2>Judged by {_(judged)}</h2><p>At each date only what was known by then was learnt from.</p>",
+            f"<h2>Judged by {_(judged)}</h2><p>Somebody is an example at each date. Only what was known by then "
+            "was learnt from: the dates are new to the model, most of the people are not.</p>",
             _table(
                 ("predicted by", "AUC", "PR-AUC", "log-loss", "Brier", "calibration error"),
                 [
@@ -66,9 +67,9 @@ def card(con: Connection, propensity: Propensity, version: Version) -> str:
                 ],
             ),
             f'<img alt="calibration, lift and AUC by date" src="data:image/png;base64,{picture}">',
-            "<h2>Lift by tenth of people</h2>",
+            "<h2>Lift by tenth of the examples</h2>",
             _table(
-                ("tenth", "people", "probability said", "share it happened to", "lift"),
+                ("tenth", "examples", "probability said", "share it happened to", "lift"),
                 [
                     (n, t["person_count"], t["mean_score"], t["rate"], t["lift"])
                     for n, t in enumerate(version.metrics["tenths"], start=1)
@@ -77,7 +78,7 @@ def card(con: Connection, propensity: Propensity, version: Version) -> str:
             "<h2>How groups of people fare</h2>"
             "<p>A mean score far from the share it happened to would mean that a group is misjudged.</p>",
             _table(
-                ("column", "group", "people", "share it happened to", "mean score", "AUC"),
+                ("column", "group", "examples", "share it happened to", "mean score", "AUC"),
                 [
                     (f["column"], f["value"], f["person_count"], f["rate"], f["mean_score"], f["auc"])
                     for f in version.metrics["fairness"]

@@ -14,7 +14,7 @@ _TINY = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """Of one way to predict, on people that it did not learn from."""
+    """Of one way to predict, at dates that it did not learn from; most of the people it had met at earlier ones."""
 
     auc: float  # that somebody it happened to is ranked above somebody it did not happen to
     pr_auc: float  # average precision; what chance gives is the rate
@@ -25,9 +25,9 @@ class Quality:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenth:
-    """A tenth of people, by their score."""
+    """A tenth of the examples, by their score."""
 
-    person_count: int
+    person_count: int  # examples: somebody is one at each date
     mean_score: float
     rate: float  # of those it happened to
     lift: float  # that rate against everybody's
@@ -46,7 +46,7 @@ def quality(labels: Flags, scores: Floats) -> Quality:
 
 
 def tenths(labels: Flags, scores: Floats) -> tuple[Tenth, ...]:
-    """People in ten groups of equal size, those with the highest scores first."""
+    """Examples in ten groups of equal size, those with the highest scores first."""
     order = np.argsort(-scores, kind="stable")
     rate = max(float(labels.mean()), _TINY)
     return tuple(

@@ -7,16 +7,19 @@ import duckdb
 
 from segue.clock import to_warehouse
 from segue.propensity.tables import ensure_tables
+from segue.segments import OWN_CHANGE
 from segue.warehouse import Connection
 
 #: With fewer stays a probability is an anecdote.
 FEWEST_STAYS = 20
 
 _QUERY = """
+-- Of the ledger, since memberships do not know why they begin: who is in a segment because it was defined or edited, or
+-- because two ids became one, has gone nowhere.
 with stays as (
-    select person_id, segment, entered_at, coalesce(exited_at, $1::timestamp) as ended_at
-    from segments.memberships
-    where entered_at <= $1::timestamp
+    select person_id, segment, effective_at as entered_at
+    from segments.transitions
+    where change = 'entered' and cause = $4 and effective_at <= $1::timestamp
 ),
 -- A stay says where it led within the horizon only when the horizon is over.
 begun as (
@@ -67,11 +70,11 @@ def next_changes(con: Connection, *, as_of: datetime, horizon_days: int = 14) ->
     """How often each segment was followed by each other one, by month of entering and over all; also written.
 
     To be called inside a transaction. Only stays that began a whole horizon before `as_of` count, so that no cohort
-    looks faithful because it is young.
+    looks faithful because it is young; and only stays that people's own doing, or the time, began.
     """
     ensure_tables(con)
     try:
-        rows = con.execute(_QUERY, [to_warehouse(as_of), horizon_days, FEWEST_STAYS]).fetchall()
+        rows = con.execute(_QUERY, [to_warehouse(as_of), horizon_days, FEWEST_STAYS, OWN_CHANGE]).fetchall()
     except duckdb.CatalogException:
         rows = []
     found = tuple(

@@ -23,7 +23,7 @@ def plot_quality(metrics: Mapping[str, Any], *, title: str) -> bytes:
     scores, rates = [t["mean_score"] for t in told], [t["rate"] for t in told]
     top = max([*scores, *rates, 0.05]) * 1.08
     calibration.plot([0, top], [0, top], color=_GREY, linestyle="--", linewidth=1, label="as promised")
-    calibration.plot(scores, rates, color=_BLUE, marker="o", label="a tenth of people")
+    calibration.plot(scores, rates, color=_BLUE, marker="o", label="a tenth of the examples")
     calibration.set(xlabel="probability that was said", ylabel="share it happened to", xlim=(0, top), ylim=(0, top))
     error = metrics["model"]["calibration_error"]
     calibration.set_title(f"Calibration (expected error {error:.3f})", loc="left", fontsize=11)
@@ -31,7 +31,7 @@ def plot_quality(metrics: Mapping[str, Any], *, title: str) -> bytes:
     places = range(1, len(told) + 1)
     lift.bar(places, [t["lift"] for t in told], color=_BLUE)
     lift.axhline(1, color=_GREY, linestyle="--", linewidth=1)
-    lift.set(xlabel="tenth of people, highest scores first", ylabel="times everybody's share", xticks=list(places))
+    lift.set(xlabel="tenth of examples, highest scores first", ylabel="times everybody's share", xticks=list(places))
     lift.set_title("Lift", loc="left", fontsize=11)
     by_date = metrics["by_date"]
     at = range(len(by_date))

@@ -36,7 +36,7 @@ class PropensityReport:
     reason: str
     version: str | None  # in force afterwards
     trained: Trained | None  # None: nothing was due
-    drift: Mapping[str, float]  # column → stability index, of the version in force, features and score
+    drift: Mapping[str, float]  # column → stability index, features and score; empty when the version came in force now
 
     @property
     def backtest(self) -> Backtest | None:
@@ -102,8 +102,10 @@ def refresh(
                     reason=f"trained as of {last.as_of:%Y-%m-%d} ({last.status}: {last.reason}); due every "
                     f"{p.refit_days} days",
                 )  # fmt: skip
-            report = replace(report, drift=drift[p.name])
-            _write_drift(con, report, as_of)
+            if champion is not None:
+                _write_drift(con, p.name, champion[0], drift[p.name], as_of)
+                if report.version == champion[0]:
+                    report = replace(report, drift=drift[p.name])
             reports.append(report)
     return tuple(reports)
 
@@ -276,10 +278,8 @@ def _numbers(column: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(column), column, np.nan)
 
 
-def _write_drift(con: Connection, report: PropensityReport, as_of: datetime) -> None:
-    name, moment = report.propensity.name, to_warehouse(as_of)
+def _write_drift(con: Connection, name: str, version: str, drift: Mapping[str, float], as_of: datetime) -> None:
+    moment = to_warehouse(as_of)
     con.execute("delete from propensity.drift where name = $1 and as_of = $2", [name, moment])
-    for column, index in report.drift.items():
-        con.execute(
-            "insert into propensity.drift values ($1, $2, $3, $4, $5)", [name, report.version, moment, column, index]
-        )
+    for column, index in drift.items():
+        con.execute("insert into propensity.drift values ($1, $2, $3, $4, $5)", [name, version, moment, column, index])

@@ -17,7 +17,6 @@ from segue.identity import stitcher_of
 from segue.log import open_log
 from segue.models import Evaluator, Project
 from segue.models.check import empty_lake
-from segue.models.person_local import is_population
 from segue.models.project import quote
 from segue.realtime.known import Known, events_of, known_messages
 from segue.realtime.start import LineJudge, digest
@@ -362,7 +361,7 @@ class _Comparison:
 
 def _with_held(project: Project) -> Project:
     """The project with its population models as tables that are read: real time holds them at the warehouse's value."""
-    held = {m.name: m.relation for m in project.models if is_population(m)}
+    held = {m.name: m.relation for m in project.models if m.is_population}
     if not held:
         return project
     models = [

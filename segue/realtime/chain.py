@@ -142,7 +142,7 @@ class Chain:
             if relation in names:
                 continue
             inner = by_relation.get(relation)
-            if inner is not None and not is_population(inner):
+            if inner is not None and not inner.is_population:
                 self._visit(inner, by_relation, names, order, con, project, held)
                 continue
             table = held(relation)
@@ -188,12 +188,6 @@ class Chain:
         words = set(re.findall(r"\w+", json.dumps(list(_scans(json.loads(plan))))))
         self.reads_sightings = bool(words & {"last_seen_at", "first_seen_at"})
         return [name for name in self._staging.types if words.intersection(re.findall(r"\w+", name))]
-
-
-def is_population(model: Model) -> bool:
-    """Whether a model looks at everyone, and is therefore held at its last value in the warehouse."""
-    said = model.meta.get("segue")
-    return isinstance(said, Mapping) and said.get("scope") == "population"
 
 
 def _inline(statement: str) -> str:

@@ -10,22 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from segue.clock import from_warehouse, to_warehouse
+from segue.identifiers import ID_COLUMNS
 from segue.realtime.people import People
 from segue.realtime.sql import memory
 from segue.realtime.staging import Staging
 
 Ints = npt.NDArray[np.int64]
 
-#: Column of staged events → type of identifier. All that can be used of one event are in one component.
-ID_COLUMNS = {
-    "user_id": "user_id",
-    "anonymous_id": "anonymous_id",
-    "device_id": "device_id",
-    "advertising_id": "advertising_id",
-    "email_hash": "email",
-    "phone": "phone",
-}
-#: Other columns that name identifiers.
+#: Columns that name identifiers beside ID_COLUMNS. All that can be used of one event are in one component.
 _MORE_IDS = ("previous_id", "external_ids")
 
 #: What identifiers and links may depend on, so that the same ids need not be looked at twice.

@@ -10,12 +10,10 @@ from sqlglot.dialects.duckdb import DuckDB
 
 from segue.errors import DefinitionError
 from segue.models import Model, Project
-from segue.models.project import quote
+from segue.models.project import RAW, quote
 from segue.models.tables import TABLES
 from segue.realtime.sql import Prepared, conform, memory, rewrite
 from segue.warehouse import Connection
-
-RAW = "raw.events"
 
 _SOME_TIME = datetime.fromisoformat("2026-01-01T00:00:00+00:00")
 
@@ -26,7 +24,7 @@ def per_event_model(project: Project) -> Model:
     Raises:
         DefinitionError: when there is none, or there are several.
     """
-    found = [m for m in project.models if m.is_append_only and m.sources == (RAW,) and not m.depends_on]
+    found = [m for m in project.models if m.is_per_event]
     if len(found) != 1:
         raise DefinitionError(
             f"real time needs one append-only model of {RAW}; the project has {len(found)}",

@@ -20,11 +20,10 @@ from segue.events.streams import open_stream
 from segue.identity import read_decisions
 from segue.log import Entry, Log, Position
 from segue.models import Project
-from segue.models.project import quote
+from segue.models.project import RAW, quote
 from segue.models.tables import TABLES
 from segue.realtime.engine import Engine
 from segue.realtime.sql import rewrite
-from segue.realtime.staging import RAW
 from segue.warehouse import Connection, Warehouse
 
 log = logging.getLogger(__name__)

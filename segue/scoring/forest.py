@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -207,7 +208,7 @@ def load_scorer(path: Path) -> Scorer:
                 )
             arrays = {name: content[name].astype(kind) for name, kind in _NODE.items()}
             roots = content["roots"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, BadZipFile) as error:
         raise BadInputError(f"the model file {path} cannot be read: {error}", fix=fix) from None
     return Scorer(
         name=said["name"],

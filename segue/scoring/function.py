@@ -20,6 +20,8 @@ FUNCTION = "propensity_score"
 
 _KEPT = 64
 
+_unusable: set[str] = set()  # files that were told to be so
+
 
 def register(con: duckdb.DuckDBPyConnection) -> None:
     """Make the function known on a connection. It depends on its arguments alone.
@@ -33,22 +35,29 @@ def register(con: duckdb.DuckDBPyConnection) -> None:
     )  # fmt: skip
 
 
-@lru_cache(maxsize=_KEPT)
 def scorer(file: str) -> Scorer | None:
-    """The model of a file; None, told once, when it cannot be used. A file never changes, so it is read once."""
+    """The model of a file; None, told once, for as long as it cannot be used."""
     try:
-        return load_scorer(Path(file))
+        found = _read(file)
     except BadInputError as error:
-        log.error("%s; its scores are null (%s)", error.message, error.fix)
+        if file not in _unusable:
+            log.error("%s; its scores are null (%s)", error.message, error.fix)
+        _unusable.add(file)
         return None
+    _unusable.discard(file)
+    return found
+
+
+@lru_cache(maxsize=_KEPT)
+def _read(file: str) -> Scorer:
+    """A whole file never changes, so it is read once; what fails is not kept, since the file can come back."""
+    return load_scorer(Path(file))
 
 
 @lru_cache(maxsize=_KEPT)
 def _places(file: str, names: str) -> tuple[int, ...] | None:
-    """Where the model's features stand among the values; None when one is not there."""
-    found = scorer(file)
-    if found is None:
-        return None
+    """Where the features of a model that can be read stand among the values; None when one is not there."""
+    found = _read(file)
     given = names.split(",")
     missing = missing_features(found, given)
     if missing:
@@ -68,8 +77,8 @@ def _score(files: Any, names: Any, values: Any) -> Any:
     file, spelled = files[0].as_py(), names[0].as_py()
     if count > 1 and (files[-1].as_py() != file or len(files.unique()) > 1):
         return _piecewise(files, names, values)
-    places = _places(file, spelled) if file is not None else None
-    found = scorer(file) if places is not None else None
+    found = scorer(file) if file is not None else None
+    places = _places(file, spelled) if found is not None else None
     if places is None or found is None:
         return pa.nulls(count, pa.float64())
     lists = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values

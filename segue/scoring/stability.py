@@ -17,7 +17,10 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Population:
-    """How a column was distributed: the tenths it was cut into, and the share of values in each, missing ones last."""
+    """How a column was distributed: the parts it was cut into, and the share of values in each, missing ones last.
+
+    The parts are tenths; a value that is the edge of several is a part alone.
+    """
 
     edges: tuple[float, ...]
     shares: tuple[float, ...]
@@ -27,7 +30,10 @@ class Population:
     def of(cls, column: Floats) -> Self:
         """The distribution of a column; NaN is missing."""
         known = column[~np.isnan(column)]
-        edges = np.unique(np.quantile(known, np.linspace(0, 1, _PARTS + 1)[1:-1])) if len(known) else np.empty(0)
+        tenths = np.quantile(known, np.linspace(0, 1, _PARTS + 1)[1:-1]) if len(known) else np.empty(0)
+        edges, times = np.unique(tenths, return_counts=True)
+        # A value that a tenth or more share is a part of its own: else a rare flag, mostly 0, would never drift.
+        edges = np.union1d(edges, np.nextafter(edges[times > 1], np.inf))
         shares = _shares(column, edges)
         return cls(edges=tuple(map(float, edges)), shares=tuple(map(float, shares)), count=len(column))
 

@@ -8,11 +8,13 @@ Never: decides who belongs to a segment, which is the analysts' SQL; writes outs
 
 from segue.segments.definitions import Definitions, Segment, definitions
 from segue.segments.history import record
-from segue.segments.ledger import RecordReport, SegmentShare, ensure_tables, latest_evaluation
+from segue.segments.ledger import OWN_CHANGE, RecordReport, SegmentShare, ensure_tables
+from segue.segments.preview import preview
 from segue.segments.read import Member, PastTransition, SegmentSize, members, person_history, sizes
-from segue.segments.refresh import backfill, refresh_memberships
+from segue.segments.refresh import backfill, backfill_missing, refresh_memberships
 
 __all__ = [
+    "OWN_CHANGE",
     "Definitions",
     "Member",
     "PastTransition",
@@ -21,11 +23,12 @@ __all__ = [
     "SegmentShare",
     "SegmentSize",
     "backfill",
+    "backfill_missing",
     "definitions",
     "ensure_tables",
-    "latest_evaluation",
     "members",
     "person_history",
+    "preview",
     "record",
     "refresh_memberships",
     "sizes",

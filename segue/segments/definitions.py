@@ -2,19 +2,18 @@
 
 import difflib
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from segue.errors import DefinitionError
+from segue.keys import NAME
 from segue.models import Model, Project
 
 DEFAULT_PRIORITY = 100
 DEFAULT_MIN_SHARE = 0.01
 
 _KEYS = ("priority", "exclusive_group", "min_share", "realtime", "on_change")
-_ENDPOINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +125,7 @@ def _called(value: Any, realtime: bool, where: str) -> tuple[str, ...]:
                 f"{where}: on_change holds an address",
                 fix="name the webhook, `on_change: [crm]`, and give its address with `segue webhooks add crm URL`",
             )
-        if not isinstance(name, str) or not _ENDPOINT.fullmatch(name):
+        if not isinstance(name, str) or not NAME.fullmatch(name):
             raise DefinitionError(
                 f"{where}: on_change holds {name!r}, which cannot be the name of a webhook",
                 fix="use letters, digits, dots, dashes: `on_change: [crm]`",

@@ -9,8 +9,8 @@ from datetime import datetime
 
 from segue.clock import to_warehouse
 from segue.segments.definitions import Segment
-from segue.segments.ledger import RecordReport, SegmentShare, ensure_tables
-from segue.warehouse import Connection
+from segue.segments.ledger import OWN_CHANGE, RecordReport, SegmentShare, ensure_tables
+from segue.warehouse import Connection, row_count
 
 
 def record(
@@ -36,7 +36,7 @@ def record(
         members: SQL of a relation on `con` with person_id and segment, one row or more per member.
         merges: SQL of a relation with from_person_id and into_person_id: every id that had become another one by
             `as_of`. Who leaves or comes because of that is `merged`, not `exited` or `entered`.
-        active_count: people seen in the 30 days before `as_of`, for the shares.
+        active_count: people seen in the last `share_days` before `as_of`, for the shares.
         recorded_at: when this is written. None: each row says the time it tells of, as if it had been written then.
     """
     moment = to_warehouse(as_of)
@@ -131,7 +131,7 @@ def _learn_merges(con: Connection, merges: str, moment: datetime) -> None:
         """,
         [moment],
     )
-    if _count(con, "learned_merges"):
+    if row_count(con, "learned_merges"):
         con.execute(
             "delete from segments.merged_people where (from_person_id, into_person_id) in (from learned_merges)"
         )
@@ -219,7 +219,7 @@ def _stage_wanted(con: Connection, moment: datetime) -> None:
         """
     )
     con.execute(
-        """
+        f"""
         create or replace temp table wanted_transitions as
         with
         handed_over as (
@@ -243,7 +243,7 @@ def _stage_wanted(con: Connection, moment: datetime) -> None:
                     when t.hash_after = '' then 'definition removed'
                     when t.hash_before is null then 'first evaluation'
                     when t.hash_before <> t.hash_after then 'definition changed'
-                    else 'evaluation'
+                    else '{OWN_CHANGE}'
                 end as cause
             from differences d
             join steps t on t.segment = d.segment and t.at_time = d.at_time
@@ -284,7 +284,7 @@ def _replace_transitions(con: Connection, written: datetime | None) -> tuple[int
         """,
         [written],
     )
-    removed, added = _count(con, "old_transitions"), _count(con, "new_transitions")
+    removed, added = row_count(con, "old_transitions"), row_count(con, "new_transitions")
     if removed:
         con.execute(
             "delete from segments.transitions where transition_id in (select transition_id from old_transitions)"
@@ -319,7 +319,7 @@ def _fold(con: Connection) -> None:
     stale = con.execute("select count(*) from segments.memberships join touched using (person_id, segment)").fetchone()
     if stale and stale[0]:
         con.execute("delete from segments.memberships where (person_id, segment) in (from touched)")
-    if _count(con, "new_memberships"):
+    if row_count(con, "new_memberships"):
         con.execute("insert into segments.memberships by name from new_memberships")
 
 
@@ -353,14 +353,8 @@ def _note_evaluations(con: Connection, moment: datetime, written: datetime | Non
         )
         """
     )
-    if _count(con, "new_evaluations"):
+    if row_count(con, "new_evaluations"):
         con.execute(
             "delete from segments.evaluations where (segment, as_of) in (select segment, as_of from new_evaluations)"
         )
         con.execute("insert into segments.evaluations by name from new_evaluations")
-
-
-def _count(con: Connection, table: str) -> int:
-    row = con.execute(f"select count(*) from {table}").fetchone()
-    assert row is not None
-    return int(row[0])

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from segue.clock import from_warehouse
 from segue.warehouse import Connection
 
 #: table → column definitions. The ledger is `transitions`; the rest says what was evaluated and which ids became one.
@@ -16,6 +15,9 @@ TABLES = {
     "merged_people": "from_person_id varchar, into_person_id varchar, known_at timestamp",
 }
 
+#: The cause of a transition that what people did, or the time that passed, brought about; no edit of a definition did.
+OWN_CHANGE = "evaluation"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentShare:
@@ -23,7 +25,7 @@ class SegmentShare:
 
     segment: str
     member_count: int
-    active_count: int | None  # people seen in the 30 days before; None when the project cannot say
+    active_count: int | None  # people seen in the last share_days; None when the project cannot say
     min_share: float
 
     @property
@@ -60,10 +62,3 @@ def ensure_tables(con: Connection) -> None:
     con.execute("create schema if not exists segments")
     for name, columns in TABLES.items():
         con.execute(f"create table if not exists segments.{name} ({columns})")
-
-
-def latest_evaluation(con: Connection) -> datetime | None:
-    """The time of the newest evaluation of any segment, aware UTC; None when there is none."""
-    ensure_tables(con)
-    row = con.execute("select max(as_of) from segments.evaluations").fetchone()
-    return from_warehouse(row[0]) if row and row[0] is not None else None

@@ -15,7 +15,7 @@ class SegmentSize:
 
     segment: str
     member_count: int
-    active_count: int | None  # people seen in the 30 days before the evaluation
+    active_count: int | None  # people seen in the last share_days before the evaluation
     evaluated_at: datetime  # the clock of the newest evaluation by then, aware UTC
     is_held: bool  # that evaluation could not be made, and carried the one before on
 

@@ -13,10 +13,14 @@ from segue.models.project import quote
 from segue.segments.definitions import Segment, definitions
 from segue.segments.history import record
 from segue.segments.ledger import TABLES, RecordReport, ensure_tables
+from segue.variables import read_variables, wrong_variable
 from segue.warehouse import Connection, Warehouse, relations
 
 #: Evaluated members that are held in memory before they are written.
 _MEMBERS_PER_WRITE = 3_000_000
+
+#: Where the project does not say.
+_SHARE_DAYS = 30
 
 #: Which columns tell the rows of a table apart.
 _KEYS = {
@@ -80,7 +84,7 @@ def refresh_memberships(
         segments=[*usable, *gone],
         members=_members_of(usable),
         merges=_merges(tables, as_of),
-        active_count=_active_count(con, tables, as_of),
+        active_count=_active_count(con, tables, as_of, days=_share_days(project)),
         recorded_at=recorded_at,
     )
     names = {segment.name for segment in gone}
@@ -119,6 +123,7 @@ def backfill(
     if not wanted:
         return ()
     names = _whole_groups(definitions(project).segments, segments)
+    share_days = _share_days(project)
     reports: list[RecordReport] = []
     batch: list[_Evaluated] = []
     with warehouse.read() as source:
@@ -132,7 +137,7 @@ def backfill(
         )
     with past:
         for day in wanted:
-            batch.append(_take_out(past.at(end_of_day(day)), project, names))
+            batch.append(_take_out(past.at(end_of_day(day)), project, names, share_days))
             if sum(e.members.num_rows for e in batch) > _MEMBERS_PER_WRITE or day == wanted[-1]:
                 written = _write(warehouse, batch, recorded_at)
                 reports += written
@@ -141,6 +146,24 @@ def backfill(
                     assert progress is not None
                     progress(report)
     return tuple(reports)
+
+
+def backfill_missing(
+    warehouse: Warehouse,
+    project: Project,
+    missing: Mapping[date, frozenset[str]],
+    *,
+    stitcher: Stitch | None = None,
+) -> tuple[RecordReport, ...]:
+    """Fill in what `missing_days` has found; days that lack the same segments are evaluated together."""
+    by_names: dict[frozenset[str], list[date]] = {}
+    for day, names in missing.items():
+        by_names.setdefault(names, []).append(day)
+    return tuple(
+        report
+        for names, days in by_names.items()
+        for report in backfill(warehouse, project, days, stitcher=stitcher, segments=names)
+    )
 
 
 def _stitcher(project: Project, source: Connection) -> Stitch:
@@ -156,7 +179,7 @@ def _whole_groups(segments: Sequence[Segment], names: Collection[str] | None) ->
     return frozenset(s.name for s in segments if s.name in names or s.exclusive_group in groups)
 
 
-def _take_out(evaluation: Evaluation, project: Project, names: Collection[str]) -> _Evaluated:
+def _take_out(evaluation: Evaluation, project: Project, names: Collection[str], share_days: int) -> _Evaluated:
     con = evaluation.con
     segments = [s for s in definitions(project).segments if s.name in names]
     usable = tuple(s for s in segments if s.name in evaluation.built)
@@ -167,7 +190,7 @@ def _take_out(evaluation: Evaluation, project: Project, names: Collection[str]) 
         segments=usable,
         members=con.execute(_members_of(usable)).to_arrow_table(),
         merges=con.execute(merges).to_arrow_table() if merges else None,
-        active_count=_active_count(con, tables, evaluation.as_of),
+        active_count=_active_count(con, tables, evaluation.as_of, days=share_days),
         left_out=tuple((s.name, evaluation.failed[s.name]) for s in segments if s.name in evaluation.failed),
     )
 
@@ -245,14 +268,21 @@ def _merges(tables: Collection[str], as_of: datetime) -> str | None:
     )
 
 
-def _active_count(con: Connection, tables: Collection[str], as_of: datetime) -> int | None:
-    """People seen in the 30 days before `as_of`; None when the project has no `marts.person_features`."""
+def _share_days(project: Project) -> int:
+    days = read_variables(project.project_dir).get("share_days", _SHARE_DAYS)
+    if not isinstance(days, int) or isinstance(days, bool) or days < 1:
+        raise wrong_variable("share_days", days, "a whole number from 1")
+    return days
+
+
+def _active_count(con: Connection, tables: Collection[str], as_of: datetime, *, days: int) -> int | None:
+    """People seen in so many days before `as_of`; None when the project has no `marts.person_features`."""
     if "marts.person_features" not in tables:
         return None
     row = con.execute(
         "select count(distinct person_id) from marts.person_features"
-        " where last_seen_at > $1::timestamp - interval 30 day and last_seen_at <= $1::timestamp",
-        [to_warehouse(as_of)],
+        " where last_seen_at > $1::timestamp - to_days($2::int) and last_seen_at <= $1::timestamp",
+        [to_warehouse(as_of), days],
     ).fetchone()
     return int(row[0]) if row else None
 

@@ -10,8 +10,11 @@ import httpcore
 
 #: All that is handed out to the public; what lies elsewhere is local, translated or reserved, whatever it is named.
 _UNICAST = ipaddress.ip_network("2000::/3")
-#: Answers inside every virtual machine of Azure, with what is secret there, though it looks public.
-_PLATFORM = ipaddress.ip_address("168.63.129.16")
+#: Look public, and are not. Azure and Oracle answer at the first two inside every virtual machine, with what is
+#: secret there; then the relays of 6to4 that are no more, and addresses for examples.
+_RESERVED = tuple(
+    ipaddress.ip_network(text) for text in ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "3fff::/20")
+)
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _COMPATIBLE = ipaddress.ip_network("::/96")
 
@@ -36,7 +39,7 @@ def is_public(address: str) -> bool:
             found = carried
         elif found not in _UNICAST:
             return False
-    return found.is_global and not found.is_multicast and found != _PLATFORM
+    return found.is_global and not found.is_multicast and not any(found in network for network in _RESERVED)
 
 
 class PublicOnly(httpcore.AnyIOBackend):

@@ -18,11 +18,12 @@ from pydantic import BaseModel, Field
 
 from segue.keys import READ, KeyRing
 from segue.serving import metrics
+from segue.serving.guard import Guard
 from segue.serving.limits import RateLimit
 from segue.serving.problems import Problem, handle_problems
 from segue.serving.quick import COUNTED, Quick
 from segue.serving.state import State
-from segue.serving.stream import POSITION, events
+from segue.serving.stream import POSITION, Streams
 from segue.settings import Settings
 from segue.store import Reader, open_store
 
@@ -52,6 +53,7 @@ def make_app(settings: Settings, clock: Callable[[], datetime]) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         reader = app.state.reader = store.reader()
+        streams = app.state.streams = Streams(reader.client, store.outbox.newest)
         state = app.state.seen = State(settings, reader, clock)
         await state.look()
         following = asyncio.create_task(state.follow_store())
@@ -61,6 +63,7 @@ def make_app(settings: Settings, clock: Callable[[], datetime]) -> FastAPI:
         yield
         stop.set()
         following.cancel()
+        streams.close()
         await reader.client.aclose()
 
     app = FastAPI(
@@ -73,40 +76,53 @@ def make_app(settings: Settings, clock: Callable[[], datetime]) -> FastAPI:
     )
     handle_problems(app)
 
-    def is_reader(authorization: str) -> bool:
+    def name_in(authorization: str) -> str | None:
         scheme, _, token = authorization.partition(" ")
-        name = tokens.source_of(token) if scheme.lower() == "bearer" else None
+        return tokens.source_of(token.strip()) if scheme.lower() == "bearer" else None
+
+    def is_reader(authorization: str) -> bool:
+        name = name_in(authorization)
         return name is not None and not limit.wait_seconds(name)
 
-    async def quick_answer(identifier: str) -> bytes | None:
-        return await _segments_of(app, identifier)
-
-    app.add_middleware(Quick, is_reader=is_reader, answer=quick_answer)
-
-    async def reads(request: Request, token: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
-        name = tokens.source_of(token.credentials) if token is not None else None
+    def refusal(name: str | None, *, is_counted: bool = False) -> Problem | None:
         if name is None:
-            raise Problem(
+            return Problem(
                 401,
                 "a read token is needed",
                 "send `Authorization: Bearer TOKEN`; `segue tokens create NAME` makes one",
                 {"WWW-Authenticate": "Bearer"},
             )
-        wait = 0.0 if COUNTED in request.scope else limit.wait_seconds(name)
+        wait = 0.0 if is_counted else limit.wait_seconds(name)
         if wait:
-            raise Problem(
+            return Problem(
                 429,
                 f"more than {settings.api_requests_per_second} requests a second with this token",
                 "wait, or ask for many people at once with POST /v1/people/segments",
                 {"Retry-After": str(max(1, round(wait)))},
             )
+        return None
+
+    async def quick_answer(identifier: str) -> bytes | None:
+        return await _segments_of(app, identifier)
+
+    app.add_middleware(Guard, refusal=lambda authorization: refusal(name_in(authorization)))
+    # The outermost: what it answers pays for no other.
+    app.add_middleware(Quick, is_reader=is_reader, answer=quick_answer)
+
+    async def reads(request: Request, token: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
+        name = tokens.source_of(token.credentials) if token is not None else None
+        refused = refusal(name, is_counted=COUNTED in request.scope)
+        if refused is not None:
+            raise refused
 
     secured: dict[str, Any] = {
         "dependencies": [Depends(reads)],
         "responses": {401: {}, 404: {}, 422: {}, 429: {}, 503: {}},
     }
 
-    @app.post("/v1/people/segments", tags=["people"], **secured)
+    with_a_body = secured | {"responses": {**secured["responses"], 408: {}, 413: {}}}
+
+    @app.post("/v1/people/segments", tags=["people"], **with_a_body)
     async def segments_of_many(wanted: Identifiers, request: Request) -> Response:
         """The segments of up to 1,000 people; says who is unknown."""
         found = await _reader(request).segments_of_many(wanted.identifiers)
@@ -188,6 +204,7 @@ def make_app(settings: Settings, clock: Callable[[], datetime]) -> FastAPI:
     @app.get("/v1/transitions/stream", tags=["transitions"], **secured)
     async def stream(
         request: Request,
+        token: Annotated[HTTPAuthorizationCredentials, Depends(_bearer)],
         segment: Annotated[list[str] | None, Query(description="only these segments")] = None,
         person: Annotated[
             str | None, Query(max_length=1_000, description="only this person, by any identifier")
@@ -195,7 +212,9 @@ def make_app(settings: Settings, clock: Callable[[], datetime]) -> FastAPI:
         last_event_id: Annotated[str | None, Header(pattern=POSITION)] = None,
     ) -> StreamingResponse:
         """Transitions as Server-Sent Events, from now on or from `Last-Event-ID` on; kept for 24 hours."""
-        reader = _reader(request)
+        reader, streams = _reader(request), request.app.state.streams
+        if streams.is_full:
+            raise Problem(503, "too many streams are open", "close those that nobody reads", {"Retry-After": "10"})
         person_id = None
         if person is not None:
             found = await reader.segments_of(person)
@@ -204,7 +223,12 @@ def make_app(settings: Settings, clock: Callable[[], datetime]) -> FastAPI:
             person_id = found[0].decode()
         after = last_event_id if last_event_id is not None else await asyncio.to_thread(store.outbox.newest)
         return StreamingResponse(
-            events(reader.client, after, frozenset(segment or ()), person_id),
+            streams.events(
+                after,
+                frozenset(segment or ()),
+                person_id,
+                lambda: tokens.source_of(token.credentials) is not None,
+            ),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )

@@ -11,11 +11,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from segue.errors import BadInputError
+from segue.keys import NAME
 from segue.private import changing_records, read_records
 from segue.settings import Settings
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-
 
 #: Standard Webhooks asks for a key of 24 to 64 bytes.
 _SECRET_BYTES = range(24, 65)
@@ -86,7 +84,7 @@ def add_endpoint(settings: Settings, endpoint: Endpoint) -> None:
     Raises:
         BadInputError: when the name or the address is none, or the name is taken.
     """
-    if not _NAME.fullmatch(endpoint.name):
+    if not NAME.fullmatch(endpoint.name):
         raise BadInputError(f"{endpoint.name!r} cannot be a name", fix="use letters, digits, dots, dashes: `crm`")
     _check_address(endpoint.url)
     with changing_records(_path(settings), Endpoint) as known:

@@ -6,6 +6,7 @@ from typing import Any
 
 import redis
 import redis.asyncio
+from redis.asyncio import BlockingConnectionPool, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -20,6 +21,8 @@ _SAFE = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noev
 
 #: A command that takes longer has failed. An fsync on a busy disk can take seconds.
 _TIMEOUT_SECONDS = 10.0
+#: Connections of a client for an event loop.
+_CONNECTIONS = 100
 
 
 def connect(settings: Settings, *, timeout_seconds: float = _TIMEOUT_SECONDS) -> redis.Redis:
@@ -38,11 +41,22 @@ def connect(settings: Settings, *, timeout_seconds: float = _TIMEOUT_SECONDS) ->
 
 
 def connect_async(settings: Settings, *, timeout_seconds: float = _TIMEOUT_SECONDS) -> redis.asyncio.Redis:
-    """As `connect`, for one event loop: a client must not be shared by two loops."""
-    retry = AsyncRetry(NoBackoff(), 0)
+    """As `connect`, for one event loop: a client must not be shared by two loops.
+
+    Who finds every connection taken waits for one, as for an answer: many at once are no fault.
+    """
+    options: dict[str, Any] = {
+        "max_connections": _CONNECTIONS,
+        "timeout": timeout_seconds,
+        "socket_timeout": timeout_seconds,
+        "retry": AsyncRetry(NoBackoff(), 0),
+    }
     if settings.valkey_url:
-        return redis.asyncio.Redis.from_url(settings.valkey_url, socket_timeout=timeout_seconds, retry=retry)
-    return redis.asyncio.Redis(unix_socket_path=str(socket_path(settings)), socket_timeout=timeout_seconds, retry=retry)
+        pool = BlockingConnectionPool.from_url(settings.valkey_url, **options)
+    else:
+        path = str(socket_path(settings))
+        pool = BlockingConnectionPool(connection_class=UnixDomainSocketConnection, path=path, **options)
+    return redis.asyncio.Redis.from_pool(pool)
 
 
 def is_running(settings: Settings) -> bool:

@@ -6,11 +6,11 @@ Never: knows what the tables mean.
 """
 
 from segue.warehouse.arrow_slot import ArrowSlot
-from segue.warehouse.connect import Connection, Warehouse, has_table, relations
+from segue.warehouse.connect import Connection, Warehouse, has_table, is_disk_full, relations
 from segue.warehouse.lock import WriterLock
 from segue.warehouse.maintenance import MaintenanceReport, maintain
 from segue.warehouse.patience import patience, too_long
-from segue.warehouse.rows import as_view, insert_rows, scalar
+from segue.warehouse.rows import as_view, insert_rows, row_count, scalar
 
 __all__ = [
     "ArrowSlot",
@@ -21,9 +21,11 @@ __all__ = [
     "as_view",
     "has_table",
     "insert_rows",
+    "is_disk_full",
     "maintain",
     "patience",
     "relations",
+    "row_count",
     "scalar",
     "too_long",
 ]

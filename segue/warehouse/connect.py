@@ -27,8 +27,13 @@ LAKE = "lake"
 
 _BUSY_MILLISECONDS = 10_000
 
-#: What SQLite and the system say when there is no space for even a look into the catalog.
+#: What SQLite, DuckDB and the system say when there is no space, for even a look into the catalog.
 _DISK_FULL = ("disk I/O error", "disk is full", "No space left", "File too large", "Disk quota")
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether what the database or the system refused was for want of space."""
+    return any(words in str(error) for words in _DISK_FULL)
 
 
 # Columns, since a list of tables would count the rows of each: of a lake with a hundred tables a tenth of a second.
@@ -140,7 +145,7 @@ class Warehouse:
             raise WarehouseError(
                 shown,
                 fix="free space on the disk of SEGUE_HOME; what was committed is safe"
-                if any(words in str(error) for words in _DISK_FULL)
+                if is_disk_full(error)
                 else "check SEGUE_HOME, SEGUE_CATALOG and the permissions of their folders (`segue config`)",
             ) from (error if shown == said else None)  # the cause is shown as well
         return con

@@ -6,7 +6,9 @@ shell follows the same rules as a Dagster run.
 """
 
 import hashlib
+import json
 import os
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from segue.clock import parse_as_of, system_time, to_warehouse
 from segue.identifiers import Normaliser, load_key
 from segue.scoring import register
 from segue.settings import load_settings
+from segue.variables import read_variables
 from segue.warehouse.connect import Connection, Warehouse, link_extensions, prepare_catalog
 from segue.warehouse.new_files import NewFiles
 from segue.warehouse.patience import stop_after
@@ -29,6 +32,9 @@ AS_OF_VARIABLE = "SEGUE_AS_OF"
 
 #: First and last instant of the days that a KPI run rebuilds; left out: all days.
 WINDOW_VARIABLES = {"window_start": "SEGUE_WINDOW_START", "window_end": "SEGUE_WINDOW_END"}
+
+#: A variable that a macro reads.
+_READ = re.compile(r"""\bvar\(\s*['"](\w+)['"]""")
 
 
 class Plugin(BasePlugin):
@@ -78,8 +84,15 @@ def _commit_durably(files: NewFiles) -> None:
 
 
 def macros_version(project: Path) -> str:
-    """Changes when a macro of the project does: what was built with the old one must be built anew."""
+    """Changes when a macro of the project does, or a variable that one reads: what was built with the old one must be
+    built anew."""
     digest = hashlib.sha256()
+    names: set[str] = set()
     for path in sorted((project / "macros").rglob("*.sql")):
-        digest.update(str(path.relative_to(project)).encode() + b"\0" + path.read_bytes() + b"\0")
+        text = path.read_bytes()
+        digest.update(str(path.relative_to(project)).encode() + b"\0" + text + b"\0")
+        names.update(_READ.findall(text.decode(errors="replace")))
+    # dbt can be told of a project elsewhere by a flag, which nobody tells us.
+    variables = read_variables(project) if names else {}
+    digest.update(json.dumps({name: variables.get(name) for name in sorted(names)}, default=str).encode())
     return digest.hexdigest()[:16]

@@ -33,3 +33,8 @@ def scalar(con: Connection, query: str, parameters: list[Any] | None = None) -> 
     row = con.execute(query, parameters or []).fetchone()
     assert row is not None
     return row[0]
+
+
+def row_count(con: Connection, table: str) -> int:
+    """How many rows a table has."""
+    return int(scalar(con, f"select count(*) from {table}"))

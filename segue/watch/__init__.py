@@ -15,7 +15,7 @@ from segue.watch.heat_map import plot_funnel, plot_retention
 from segue.watch.incidents import Incident, importance, incidents
 from segue.watch.inside import look_inside
 from segue.watch.kpis import Kpi, kpis_of, owner_of, register, registered_kpis
-from segue.watch.plot import plot_anomaly, plot_overview, plot_series
+from segue.watch.plot import plot_anomaly, plot_overview
 from segue.watch.tables import SEVERITIES, Anomaly, Severity, anomalies, anomaly_id, ensure_tables
 from segue.watch.words import amount, change_of, clean, day, describe, name_of, percent, period
 
@@ -58,7 +58,6 @@ __all__ = [
     "plot_funnel",
     "plot_overview",
     "plot_retention",
-    "plot_series",
     "precision",
     "register",
     "registered_kpis",

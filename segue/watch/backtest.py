@@ -13,11 +13,10 @@ import numpy as np
 
 from segue.warehouse import Connection, has_table, insert_rows
 from segue.watch.forecast import Forecast
+from segue.watch.judge import MEDIUM_SCORE
 from segue.watch.series import Point, Series, read_series
 from segue.watch.tables import anomalies, day_range
 
-#: A day this far off would be found of medium severity.
-BAR = 4.2
 #: 99 of 100 ordinary days lie within this many deviations.
 _BAND = 2.576
 
@@ -81,9 +80,9 @@ def _past(con: Connection, as_of: datetime) -> tuple[list[_Day], set[tuple[str, 
     for series in read_series(con, as_of=as_of):
         days = {point.date: point for point in series.points}
         judged += [
-            (series, Forecast.from_basis(day, basis), days[day], days)
+            (series, forecast, days[day], days)
             for day, basis in forecasts.get(series.key, [])
-            if day in days
+            if day in days and (forecast := Forecast.from_basis(day, basis)).kind == series.kind
         ]
     disturbed = {(a.kpi, a.slice, day) for a in anomalies(con) for day in day_range(a.first_date, a.last_date)}
     return judged, disturbed
@@ -112,11 +111,11 @@ def _one(
             continue
         if (*series.key, point.date) in disturbed:
             loud += 1
-            loud_found += abs(score) >= BAR
+            loud_found += abs(score) >= MEDIUM_SCORE
             continue
         quiet += 1
         inside += abs(score) <= _BAND
-        quiet_found += abs(score) >= BAR
+        quiet_found += abs(score) >= MEDIUM_SCORE
         if tried is not None and (expected := series.restore(tried.middle)):
             errors.append(abs(point.value - expected) / abs(expected))
     return Backtest(

@@ -1,5 +1,6 @@
 """Find anomalies in every KPI series and keep the record of them."""
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,17 +10,21 @@ from statistics import median
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from segue.errors import SegueError
 from segue.warehouse import Connection
 from segue.watch.calendar import CalendarEntry, events_of
 from segue.watch.dismiss import stricter_where_dismissed
 from segue.watch.hourly import judge_hours
 from segue.watch.incidents import group_anomalies
-from segue.watch.judge import UNLIKELY_P, Day, Judgement, Memory, discoveries, judge
+from segue.watch.judge import HIGH_SCORE, MEDIUM_SCORE, UNLIKELY_P, Day, Judgement, Memory, discoveries, judge
 from segue.watch.prophet import quiet
 from segue.watch.record import read_memories, reconcile, write_anomalies, write_forecasts, write_series
 from segue.watch.series import Series, last_complete_day, read_series
 from segue.watch.tables import SEVERITIES, Anomaly, Grain, Severity, anomalies, anomaly_id, ensure_tables
 from segue.watch.weekly import by_week_where_needed
+from segue.watch.words import clean, name_of
+
+log = logging.getLogger(__name__)
 
 #: Of the days found, the share that may be chance.
 FALSE_DISCOVERY_RATE = 0.02
@@ -86,6 +91,7 @@ def detect(
     memories = read_memories(con, recorded)
     by_day: list[Judgement] = []
     judgements: list[Judgement] = []
+    failed = 0
     # One thread for linear algebra: on systems this small, threads waiting for each other take a hundred times longer.
     with quiet(), threadpool_limits(1), ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
         jobs = [
@@ -100,11 +106,22 @@ def detect(
             )
             for series in everything
         ]
-        for number, job in enumerate(jobs, start=1):
-            judgement = job.result()
+        for number, (series, job) in enumerate(zip(everything, jobs, strict=True), start=1):
+            memory = memories.get(series.key, Memory())
+            try:
+                judgement = job.result()
+                shown = by_week_where_needed(judgement, first=first, last=last, masked=memory.disturbed)
+            except SegueError:  # a setting is wrong, which concerns every series
+                raise
+            except Exception as error:
+                failed += 1
+                if failed == len(everything):  # not one series: nothing is watched, which nobody must take for quiet
+                    raise
+                log.exception("%s could not be judged", name_of(*series.key))
+                judgement = _failed(series, memory, error)
+                shown = [judgement]
             by_day.append(judgement)
-            disturbed = memories.get(judgement.series.key, Memory()).disturbed
-            judgements += by_week_where_needed(judgement, first=first, last=last, masked=disturbed)
+            judgements += shown
             if progress is not None and (number % 10 == 0 or number == len(jobs)):
                 progress(f"{number} of {len(jobs)} series watched")
 
@@ -112,7 +129,13 @@ def detect(
     threshold = discoveries([day.p_value for j in judgements for day in j.days], rate=FALSE_DISCOVERY_RATE)
     shares = shares_of_people(everything)
     found = [
-        (j, [_anomaly(j, run, threshold, shares.get(j.series.slice), as_of=as_of) for run in _runs(j.days, threshold)])
+        (
+            j,
+            [
+                _anomaly(j, run, threshold, shares.get(j.series.slice), as_of=as_of)
+                for run in _runs(j.days, threshold, j.grain)
+            ],
+        )
         for j in judgements
     ]
     met = reconcile(found, recorded, first=first, last=last, as_of=as_of)
@@ -140,6 +163,13 @@ def detect(
     )
 
 
+def _failed(series: Series, memory: Memory, error: Exception) -> Judgement:
+    """What is said of a series that could not be judged; what is on record of it stays."""
+    said = clean(f"{type(error).__name__}: {error}", limit=200).rstrip(".")
+    detail = f"Judging it failed, which is a fault of Segue and concerns no other series: {said}."
+    return Judgement(series=series, status="failed", detail=detail, learned_since=memory.learned_since)
+
+
 def shares_of_people(everything: Sequence[Series]) -> dict[str, float]:
     """By slice, the share of the active people that it usually holds; empty when they are not counted."""
     usual = {s.slice: median(p.value for p in s.points[-28:]) for s in everything if s.kpi == "active_people"}
@@ -147,16 +177,16 @@ def shares_of_people(everything: Sequence[Series]) -> dict[str, float]:
     return {slice_: value / total for slice_, value in usual.items()} if total else {}
 
 
-def _runs(days: Sequence[Day], threshold: float) -> list[list[Day]]:
-    """Found days together with their unlikely neighbours of the same direction; missing days do not part them."""
+def _runs(days: Sequence[Day], threshold: float, grain: Grain) -> list[list[Day]]:
+    """Found days together with their unlikely neighbours of the same direction, which missing days do not part; or
+    found weeks with theirs."""
+    apart = 7 if grain == "week" else 1 + _BRIDGED_DAYS
     runs: list[list[Day]] = []
     current: list[Day] = []
     for day in days:
         unlikely = day.p_value <= max(threshold, UNLIKELY_P)
         goes_on = (
-            bool(current)
-            and day.direction == current[-1].direction
-            and (day.date - current[-1].date).days <= 1 + _BRIDGED_DAYS
+            bool(current) and day.direction == current[-1].direction and (day.date - current[-1].date).days <= apart
         )
         if current and not (unlikely and goes_on):
             runs.append(current)
@@ -172,13 +202,12 @@ def _severity(
 ) -> Severity:
     """From the size of the worst day in standard deviations, the days it lasted, and how much it rests on.
 
-    High: 5.5, or 4.2 over three days. Medium: 4.2, or three days, or a whole week. One step less when it rests on
-    fewer than 30 cases, concerns fewer than 2 % of the people, or is a change below 5 %. Chance alone reaches 4.2
-    once in 37,000 judged days.
+    High: `HIGH_SCORE`, or `MEDIUM_SCORE` over three days. Medium: `MEDIUM_SCORE`, or three days, or a whole week. One
+    step less when it rests on fewer than 30 cases, concerns fewer than 2 % of the people, or is a change below 5 %.
     """
     worst = max(run, key=lambda day: day.score)
-    is_large, is_long = worst.score >= 4.2, sum(day.p_value <= threshold for day in run) >= 3
-    step = 2 if worst.score >= 5.5 else is_large + (is_long or grain == "week")
+    is_large, is_long = worst.score >= MEDIUM_SCORE, sum(day.p_value <= threshold for day in run) >= 3
+    step = 2 if worst.score >= HIGH_SCORE else is_large + (is_long or grain == "week")
     # What a count rests on is what was expected of it; an outage leaves few.
     expected = series.restore(worst.forecast.middle)
     cases = expected if series.kind == "count" else worst.denominator

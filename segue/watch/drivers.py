@@ -4,8 +4,8 @@ Method: Adtributor (Bhagwan et al., "Adtributor: Revenue Debugging in Advertisin
 dimension, each value has an explanatory power (its share of the change; for a ratio through the partial derivatives of
 the paper's section 4.3) and a surprise (the Jensen–Shannon term of its share of the whole, before and now). Values in
 the order of their surprise, those with less than a tenth of the change left out, until they explain two thirds: that
-set is the dimension's explanation, and the dimension with the most surprise comes first. A segment overlaps others, so
-it is a dimension of its own with two values: in it, and not.
+set is the dimension's explanation, and the dimension with the most surprise comes first. Whoever is in none of the
+values is one more, without a name. A segment overlaps others, so it is a dimension of its own: in it, and not.
 
 The change of a ratio is parted into rate (the same parts, converting differently) and mix (other parts, converting as
 before), by expected weights and rates; the rest, which moved both ways at once, is shown with the rate.
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from segue.warehouse import Connection, has_table
+from segue.watch.series import complete
 from segue.watch.tables import Anomaly, day_range
 from segue.watch.words import percent, where_of
 
@@ -150,6 +151,7 @@ class Explanation:
     rate_effect: float | None = None  # of a ratio, over the dimension that explains most
     mix_effect: float | None = None
     is_divided: bool = True  # False: what its parts did is not known, so no driver says nothing
+    is_too_soon: bool = False  # it is not known yet
 
     @property
     def words(self) -> str:
@@ -162,14 +164,18 @@ class Explanation:
 
 
 _NOT_DIVIDED = Explanation(drivers=(), is_divided=False)
+_NOT_YET = Explanation(drivers=(), is_divided=False, is_too_soon=True)
 
 
 def explain(con: Connection, anomaly: Anomaly) -> Explanation:
     """The drivers of an anomaly: parts of everybody from `kpis.daily`, parts of a slice from `watch.inside`.
 
     The parts of a slice are believed only when together they show the change that the slice itself showed. A KPI that
-    has cases but no numerator (a median) does not add up from its parts, and has none.
+    has cases but no numerator (a median) does not add up from its parts, and has none. Nor has an anomaly of hours
+    before the day is over: its parts are known by the day.
     """
+    if anomaly.hours is not None and not _is_over(con, anomaly):
+        return _NOT_YET
     is_ratio = anomaly.kind in ("ratio", "mean")
     parts = _parts(con, "kpis.daily where kpi = $1", anomaly.kpi, anomaly)
     if anomaly.slice != "all":
@@ -185,9 +191,11 @@ def explain(con: Connection, anomaly: Anomaly) -> Explanation:
     for slice_, part in parts.items():
         dimension = slice_.partition("=")[0]
         if dimension == "segment":
-            dimensions[slice_] = [part, _rest(everybody, part)]
+            dimensions[slice_] = [part]
         else:
             dimensions.setdefault(dimension, []).append(part)
+    # Who is in no part moves the whole as well: sessions that name no country, or everybody who is not in the segment.
+    dimensions = {name: [*known, _rest(everybody, known)] for name, known in dimensions.items()}
     drivers = [
         d
         for d in adtributor(dimensions, is_ratio=is_ratio)
@@ -195,6 +203,17 @@ def explain(con: Connection, anomaly: Anomaly) -> Explanation:
     ]
     effects = _effects(dimensions, drivers, is_ratio=is_ratio)
     return Explanation(drivers=tuple(drivers[:_MOST]), rate_effect=effects[0], mix_effect=effects[1])
+
+
+def _is_over(con: Connection, anomaly: Anomaly) -> bool:
+    rows = con.execute(
+        f"""
+        select count(*) from kpis.daily
+        where kpi = $1 and slice = $2 and date::date between $3 and $4 and {complete(con)}
+        """,
+        [anomaly.kpi, anomaly.slice, anomaly.first_date, anomaly.last_date],
+    ).fetchall()
+    return rows == [(anomaly.day_count,)]
 
 
 def compared_days(anomaly: Anomaly) -> list[date]:
@@ -264,13 +283,14 @@ def _part(slice_: str, by_day: Mapping[date, tuple[float, float]], days: Sequenc
     )
 
 
-def _rest(everybody: Part, part: Part) -> Part:
+def _rest(everybody: Part, parts: Sequence[Part]) -> Part:
+    """What is in none of these parts; it has no name. People who are in several leave less of it than there is."""
     return Part(
-        slice=f"not {part.slice}",
-        expected=max(everybody.expected - part.expected, 0.0),
-        actual=max(everybody.actual - part.actual, 0.0),
-        expected_cases=max(everybody.expected_cases - part.expected_cases, 0.0),
-        actual_cases=max(everybody.actual_cases - part.actual_cases, 0.0),
+        slice="",
+        expected=max(everybody.expected - sum(p.expected for p in parts), 0.0),
+        actual=max(everybody.actual - sum(p.actual for p in parts), 0.0),
+        expected_cases=max(everybody.expected_cases - sum(p.expected_cases for p in parts), 0.0),
+        actual_cases=max(everybody.actual_cases - sum(p.actual_cases for p in parts), 0.0),
     )
 
 

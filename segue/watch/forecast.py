@@ -25,6 +25,7 @@ from segue.watch.calendar import mark_of
 from segue.watch.counts import BetaBinomial, CountLaw, NegativeBinomial
 from segue.watch.prophet import Fitted
 from segue.watch.series import Point, Series
+from segue.watch.tables import Kind
 
 #: Days further back than this say little about next week.
 _HISTORY_DAYS = 800
@@ -71,6 +72,7 @@ class Forecast:
     # Where the usual level tells as much as the model: the level, and its share in what is expected.
     level: float | None = None
     level_share: float = 0.0
+    kind: Kind | None = None  # of its scale; a forecast of an earlier version does not say
 
     @property
     def middle(self) -> float:
@@ -237,6 +239,7 @@ def fit(
             drift=drifts[-1],
             follow=follow,
             calendar=mark_of(events, first=known.points[0].date, last=days[-1]),
+            kind=series.kind,
         )
         for day, center in zip(days, ahead, strict=True)
     ]

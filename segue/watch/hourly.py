@@ -8,11 +8,12 @@ hours; the false alarms of all hours and series together are controlled as those
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from segue.clock import to_warehouse
 from segue.warehouse import Connection, has_table, insert_rows
 from segue.watch.counts import BetaBinomial, CountLaw, NegativeBinomial
-from segue.watch.judge import discoveries, score_of
+from segue.watch.judge import HIGH_SCORE, discoveries, score_of
 from segue.watch.tables import COLUMNS, Direction, Kind, Severity, anomaly_id
 
 _JUDGED_HOURS = 48
@@ -23,9 +24,13 @@ _LEAST_CASES = 10.0
 _RATE = 0.005
 #: One hour may be anything: a run has at least two, or one that is next to impossible.
 _ALONE_SCORE = 6.5
+#: Hours of one anomaly lie no further apart.
+_APART = timedelta(hours=2)
 _LEAST_SPREAD = 0.0025  # of the logarithm, squared: five per cent
 
 _COLUMNS = COLUMNS["anomalies"]
+#: One anomaly, as these columns.
+_Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +49,9 @@ class _Hour:
 
 
 def judge_hours(con: Connection, *, as_of: datetime) -> int:
-    """Record the anomalies of the last whole hours of `kpis.hourly` in `watch.anomalies`, in place of those found of
-    these hours before; returns how many there are. Writes nothing when nothing has changed.
+    """Record the anomalies of the last whole hours of `kpis.hourly` in `watch.anomalies`, in place of those that began
+    in these hours; returns how many there are. What began before stays and goes on, since its first hours are not
+    judged any more. Writes nothing when nothing has changed.
 
     Args:
         con: a connection inside a write transaction.
@@ -67,25 +73,30 @@ def judge_hours(con: Connection, *, as_of: datetime) -> int:
         series.setdefault((kpi, slice_), {})[at] = (numerator, denominator)
     judged = {key: _judge(values, start=start, end=end) for key, values in series.items()}
     threshold = discoveries([hour.p_value for hours in judged.values() for hour in hours], rate=_RATE)
-    found = [
-        _row(key, run, as_of)
-        for key, hours in judged.items()
-        for run in _runs(hours, threshold)
-        if len(run) > 1 or run[0].score >= _ALONE_SCORE
-    ]
     names = ", ".join(_COLUMNS)
     before = con.execute(
-        f"select {names} from watch.anomalies where grain = 'hour' and ended_at >= $1 and started_at < $2", [start, end]
+        f"select {names} from watch.anomalies where grain = 'hour' and ended_at >= $1 and started_at < $2",
+        [start - _APART, end],
     ).fetchall()
     by_id = {row[0]: row for row in before}
+    begun = {row[0]: row for row in before if row[3] < start}
+    found: list[_Row] = []
+    for key, hours in judged.items():
+        for run in _runs(hours, threshold):
+            old = next((row for row in begun.values() if _goes_on(row, key, run)), None)
+            if old is not None:
+                begun[old[0]] = _extended(old, run, as_of)
+            elif len(run) > 1 or run[0].score >= _ALONE_SCORE:
+                found.append(_row(key, run, as_of))
     # The time of the first detection stays.
     found = [(*row[:11], by_id[row[0]][11], *row[12:]) if row[0] in by_id else row for row in found]
+    found += begun.values()
     if sorted(found, key=str) != sorted(before, key=str):
         ids = [row[0] for row in before] + [row[0] for row in found]
         con.execute("delete from watch.anomalies where list_contains($1::varchar[], anomaly_id)", [ids])
         if found:
             insert_rows(con, "watch.anomalies", _COLUMNS, found)
-    return len(found)
+    return sum(row[4] >= start for row in found)
 
 
 def _judge(values: dict[datetime, tuple[float, float | None]], *, start: datetime, end: datetime) -> list[_Hour]:
@@ -162,21 +173,42 @@ def _runs(hours: Sequence[_Hour], threshold: float) -> list[list[_Hour]]:
         if hour.p_value > threshold:
             continue
         last = runs[-1][-1] if runs else None
-        if last is not None and last.direction == hour.direction and hour.at - last.at <= timedelta(hours=2):
+        if last is not None and last.direction == hour.direction and hour.at - last.at <= _APART:
             runs[-1].append(hour)
         else:
             runs.append([hour])
     return runs
 
 
-def _row(key: tuple[str, str], run: Sequence[_Hour], as_of: datetime) -> tuple[object, ...]:
+def _goes_on(old: _Row, key: tuple[str, str], run: Sequence[_Hour]) -> bool:
+    """Whether a run is in, or follows, what is on record from before the judged hours."""
+    return (old[1], old[2], old[10]) == (*key, run[0].direction) and run[0].at - old[4] <= _APART
+
+
+def _extended(old: _Row, run: Sequence[_Hour], as_of: datetime) -> _Row:
+    """What is on record, with the hours after it; the id, the start and the first detection stay."""
+    later = [hour for hour in run if hour.at > old[4]]
+    if not later:
+        return old
+    added = _row((old[1], old[2]), later, as_of)
+    is_ratio = old[15] == "ratio"
+    total = old[14] + added[14] if is_ratio else None
+    figures = [
+        (a * old[14] + b * added[14]) / total if is_ratio else a + b for a, b in zip(old[5:9], added[5:9], strict=True)
+    ]
+    worst = max(old, added, key=lambda row: row[13])
+    # Two hours, or one beyond every bar, and now another one: high.
+    return (*old[:4], added[4], *figures, "high", *old[10:12], *worst[12:14], total, *old[15:])
+
+
+def _row(key: tuple[str, str], run: Sequence[_Hour], as_of: datetime) -> _Row:
     """The whole run as one figure: sums of counts, the quotient of the sums of a ratio."""
     kpi, slice_ = key
     worst = max(run, key=lambda hour: hour.score)
     total = sum(hour.total for hour in run if hour.total is not None) or None
     part = total or 1.0
     score = max(hour.score for hour in run)
-    severity: Severity = "high" if score >= 5.5 or len(run) >= 3 else "medium"
+    severity: Severity = "high" if score >= HIGH_SCORE or len(run) >= 3 else "medium"
     kind: Kind = "ratio" if total else "count"
     ident = anomaly_id(kpi, f"{slice_}@{run[0].at.isoformat()}", worst.direction, run[0].at.date())
     return (

@@ -115,7 +115,7 @@ def group_anomalies(con: Connection, *, known_until: date) -> int:
         kept = [a for a in found if a.anomaly_id not in dismissed]
         shown = kept or found
         last = max(a.last_date for a in shown)
-        status: IncidentStatus = "open" if last >= known_until else "recovered"
+        status: IncidentStatus = "open" if any(a.is_going_on(known_until) for a in shown) else "recovered"
         rows.append(
             (
                 incident_id,

@@ -17,7 +17,7 @@ from segue.watch.forecast import Forecast, Training, fit, training
 from segue.watch.series import Point, Series
 from segue.watch.tables import Direction, Grain
 
-Status = Literal["judged", "by_week", "too_short", "flat", "sparse", "ended"]
+Status = Literal["judged", "by_week", "too_short", "flat", "sparse", "ended", "failed"]
 
 #: Six weeks: four to learn from before anything is judged, and some to judge.
 MIN_DAYS = 42
@@ -30,9 +30,11 @@ _MIN_CASES = 5.0
 #: A sum that is nothing more often than this is the sum of too few cases.
 _EMPTY_SHARE = 0.05
 #: A disturbance this long is the new normal: the model starts again from there.
-_SHIFT_DAYS = 14
+SHIFT_DAYS = 14
 #: A day next to a found one belongs to the same anomaly when this unlikely by itself.
 UNLIKELY_P = 0.01
+#: From here on a found day is of medium severity, which chance reaches once in 37,000 judged days, and of high.
+MEDIUM_SCORE, HIGH_SCORE = 4.2, 5.5
 #: Beyond this a day must not teach the model what is normal.
 _MASK_SCORE = 3.5
 _ENDED_AFTER_DAYS = 14
@@ -194,12 +196,13 @@ class _Chain:
         self.country = country
         self.events = events
         self.points = {point.date: point for point in series.points}
+        # One day can change how a measure has to be modelled; on the new scale an old forecast says nothing.
+        self.forecasts = {day: f for day, f in memory.forecasts.items() if f.kind == series.kind}
         self.monday = first - timedelta(days=first.weekday()) - timedelta(weeks=_TRY_WEEKS)
         # From this Monday on, the chain finds out by itself, so that a second run repeats the first one.
         self.masked = {day for day in memory.disturbed | self._far_off(memory) if day < self.monday}
         self.errors: list[float] = []
         self.days: list[Day] = []
-        self.forecasts = memory.forecasts
         self.fresh: dict[date, Forecast] = {}
         self.fit_count = 0
         self.run_start: date | None = None
@@ -214,7 +217,7 @@ class _Chain:
             return frozenset()
         return frozenset(
             day
-            for day, forecast in memory.forecasts.items()
+            for day, forecast in self.forecasts.items()
             if day < self.monday
             and (point := self.points.get(day)) is not None
             # The exact distance is slow; nothing within two deviations is beyond the mark.
@@ -277,7 +280,7 @@ class _Chain:
             self.masked.add(point.date)
             if self.run_direction != direction or self.run_start is None:
                 self.run_start, self.run_direction = point.date, direction
-            if (point.date - self.run_start).days + 1 >= _SHIFT_DAYS:
+            if (point.date - self.run_start).days + 1 >= SHIFT_DAYS:
                 self.learned_since = self.run_start
                 self.masked = {day for day in self.masked if day < self.run_start}
                 self.errors = []

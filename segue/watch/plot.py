@@ -11,7 +11,7 @@ from segue.clock import to_warehouse
 from segue.errors import BadInputError
 from segue.warehouse import Connection, has_table
 from segue.watch.forecast import Forecast
-from segue.watch.series import Point, make_series
+from segue.watch.series import Point, Series, read_one
 from segue.watch.tables import Anomaly, Kind, anomalies
 from segue.watch.weekly import by_week
 from segue.watch.words import amount, change_of, clean, day, name_of, period
@@ -53,42 +53,13 @@ def plot_anomaly(con: Connection, anomaly_id: str, *, as_of: datetime | None = N
     if anomaly.hours is not None:
         return _draw_hours(con, anomaly, anomaly.hours)
     first, last = anomaly.first_date - timedelta(days=42), anomaly.last_date + timedelta(days=14)
+    series = read_one(con, anomaly.kpi, anomaly.slice)
     if anomaly.grain == "week":
-        first = anomaly.first_date - timedelta(weeks=26)
-    view = _view(con, anomaly.kpi, anomaly.slice, first=first, last=_cap(last, as_of))
-    if anomaly.grain == "week":
-        view = _by_week(view, anomaly)
+        view = _by_week(series, anomaly, last=_cap(last, as_of))
+    else:
+        view = _view(con, series, first=first, last=_cap(last, as_of))
     title = f"{name_of(anomaly.kpi, anomaly.slice, anomaly.label)}: {change_of(anomaly)} {period(anomaly)}"
     return _draw(view, kpi=anomaly.kpi, title=title, marked=[anomaly], subtitle=_legend(anomaly))
-
-
-def plot_series(con: Connection, kpi: str, slice_: str, *, as_of: datetime | None = None, days: int = 90) -> bytes:
-    """PNG of the last days of a series, with the forecast band and every disturbed day marked.
-
-    Raises:
-        BadInputError: when the series has no values.
-    """
-    view = _view(con, kpi, slice_, first=date.min, last=_cap(date.max, as_of))
-    if not view.points:
-        raise BadInputError(
-            f"there is no series {clean(kpi)!r} with slice {clean(slice_)!r}",
-            fix='`segue sql "from watch.series"` lists them',
-        )
-    first = view.points[-1].date - timedelta(days=days - 1)
-    shown = _View(
-        points=[p for p in view.points if p.date >= first],
-        band=[row for row in view.band if row[0] >= first],
-        kind=view.kind,
-    )
-    marked = [a for a in anomalies(con) if (a.kpi, a.slice) == (kpi, slice_) and a.last_date >= first]
-    subtitle = "Black: measured. Blue: expected, and the range of 99 of 100 ordinary days" if shown.band else ""
-    if has_table(con, "watch", "series"):
-        sql = "select detail from watch.series where kpi = $1 and slice = $2 and status <> 'judged'"
-        note = con.execute(sql, [kpi, slice_]).fetchone()
-        subtitle = f"Not judged. {note[0]}" if note is not None else subtitle
-    span = (shown.points[-1].date - shown.points[0].date).days + 1
-    title = f"{name_of(kpi, slice_)}, last {span} days"
-    return _draw(shown, kpi=kpi, title=title, marked=marked, subtitle=subtitle)
 
 
 def plot_overview(
@@ -157,36 +128,34 @@ def _cap(last: date, as_of: datetime | None) -> date:
     return last if as_of is None else min(last, as_of.date() - timedelta(days=1))
 
 
-def _view(con: Connection, kpi: str, slice_: str, *, first: date, last: date) -> _View:
-    columns = [column[0] for column in con.execute("select * from kpis.daily limit 0").description or []]
-    complete = "and is_complete is not false" if "is_complete" in columns else ""
-    rows = con.execute(
-        f"""
-        select date::date, value::double, numerator::double, denominator::double from kpis.daily
-        where kpi = $1 and slice = $2 and value is not null and isfinite(value::double) {complete} order by date
-        """,
-        [kpi, slice_],
-    ).fetchall()
-    points = [Point(date=d, value=v, numerator=n, denominator=m) for d, v, n, m in rows]
-    series = make_series(kpi, slice_, points)
-    by_day = {point.date: point for point in points}
+def _view(con: Connection, series: Series, *, first: date, last: date) -> _View:
+    by_day = {point.date: point for point in series.points}
     band = []
     if has_table(con, "watch", "forecasts"):
-        sql = "select date, basis from watch.forecasts where kpi = $1 and slice = $2 and date between $3 and $4"
-        for stored_day, basis in sorted(con.execute(sql, [kpi, slice_, first, last]).fetchall()):
-            # The band of a day that has happened knows how many cases it had.
-            point = by_day.get(stored_day)
-            denominator = point.denominator if point is not None else None
-            band.append((stored_day, *Forecast.from_basis(stored_day, basis).band(series, denominator)))
-    shown = [point for point in points if first <= point.date <= last]
+        rows = con.execute(
+            """
+            select date, expected, lower, upper, basis from watch.forecasts
+            where kpi = $1 and slice = $2 and date between $3 and $4 order by date
+            """,
+            [*series.key, first, last],
+        ).fetchall()
+        for stored_day, expected, lower, upper, basis in rows:
+            row = (stored_day, expected, lower, upper)
+            forecast, point = Forecast.from_basis(stored_day, basis), by_day.get(stored_day)
+            # The band of a day that has happened knows how many cases it had; of another scale it stays as it was kept.
+            if point is not None and forecast.kind == series.kind:
+                row = (stored_day, *forecast.band(series, point.denominator))
+            band.append(row)
+    shown = [point for point in series.points if first <= point.date <= last]
     return _View(points=shown, band=band, kind=series.kind)
 
 
-def _by_week(view: _View, anomaly: Anomaly) -> _View:
-    """Whole weeks, each on its Sunday, with what was expected of the week in question."""
-    weekly = by_week(make_series(anomaly.kpi, anomaly.slice, view.points), last=date.max)
+def _by_week(series: Series, anomaly: Anomaly, *, last: date) -> _View:
+    """Whole weeks of half a year, each on its Sunday, with what was expected of the week in question."""
+    weekly = by_week(series, last=last)
+    shown = [point for point in weekly.points if point.date >= anomaly.first_date - timedelta(weeks=26)]
     band = [(anomaly.worst_date, anomaly.expected, anomaly.lower, anomaly.upper)]
-    return _View(points=list(weekly.points), band=band, kind=weekly.kind, step_days=7)
+    return _View(points=shown, band=band, kind=weekly.kind, step_days=7)
 
 
 def _draw_hours(con: Connection, anomaly: Anomaly, hours: tuple[datetime, datetime]) -> bytes:
@@ -223,7 +192,12 @@ def _draw_hours(con: Connection, anomaly: Anomaly, hours: tuple[datetime, dateti
 def _draw(view: _View, *, kpi: str, title: str, marked: Sequence[Anomaly], subtitle: str) -> bytes:
     fig, ax = canvas(height=4.2)
     for piece in _pieces(view.band, lambda row: row[0]):
-        xs = [_number(row[0]) for row in piece]
+        if len(piece) == 1:
+            # A line through one point is nothing to see: as wide as the day or the week that it is about.
+            end = _number(piece[0][0]) + 0.5
+            xs, piece = [end - view.step_days, end], piece * 2
+        else:
+            xs = [_number(row[0]) for row in piece]
         ax.fill_between(xs, [row[2] for row in piece], [row[3] for row in piece], color=BAND, linewidth=0, zorder=1)
         ax.plot(xs, [row[1] for row in piece], color=LINE, linewidth=1.2, linestyle=(0, (4, 2)), zorder=2)
     # A missing day is a gap in the line, not a slope.
@@ -272,10 +246,10 @@ def _limits(ax: "Axes", view: _View, marked: Sequence[Anomaly]) -> None:
 def _legend(anomaly: Anomaly) -> str:
     numbers = (anomaly.value, anomaly.expected, anomaly.lower, anomaly.upper)
     value, expected, lower, upper = (amount(n, kpi=anomaly.kpi, kind=anomaly.kind) for n in numbers)
-    unit = "weeks" if anomaly.grain == "week" else "days"
+    unit, when = ("weeks", "in the week to") if anomaly.grain == "week" else ("days", "on")
     return (
         f"{value} where {expected} was expected. Blue: the range of 99 of 100 ordinary {unit} "
-        f"({lower} to {upper} on {day(anomaly.worst_date, year=False)})"
+        f"({lower} to {upper} {when} {day(anomaly.worst_date, year=False)})"
     )
 
 

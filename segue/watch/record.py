@@ -7,11 +7,9 @@ from datetime import date, datetime, time, timedelta
 from segue.clock import to_warehouse
 from segue.warehouse import Connection, as_view, insert_rows
 from segue.watch.forecast import Forecast
-from segue.watch.judge import UNLIKELY_P, Judgement, Memory
+from segue.watch.judge import SHIFT_DAYS, UNLIKELY_P, Judgement, Memory
 from segue.watch.tables import COLUMNS, SEVERITIES, Anomaly, day_range
-
-#: Longer ones are the new normal, and are learned from.
-_LONGEST_MASKED_DAYS = 13
+from segue.watch.weekly import SHIFT_WEEKS
 
 Key = tuple[str, str]
 
@@ -27,7 +25,8 @@ def read_memories(con: Connection, recorded: Sequence[Anomaly]) -> dict[Key, Mem
         forecasts.setdefault((kpi, slice_), {})[day] = Forecast.from_basis(day, basis)
     disturbed: dict[Key, set[date]] = {}
     for anomaly in recorded:
-        if anomaly.day_count <= _LONGEST_MASKED_DAYS:
+        # From then on it is the new normal, and is learned from.
+        if anomaly.day_count < (7 * SHIFT_WEEKS if anomaly.grain == "week" else SHIFT_DAYS):
             disturbed.setdefault((anomaly.kpi, anomaly.slice), set()).update(
                 day_range(anomaly.first_date, anomaly.last_date)
             )

@@ -1,13 +1,15 @@
 """KPI series as they are read, and the scale on which each is modelled."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from statistics import median
 
 from segue.clock import end_of_day
 from segue.errors import WarehouseError
 from segue.warehouse import Connection, has_table
+from segue.watch.kpis import Unit, registered_kpis
 from segue.watch.tables import Kind
 
 
@@ -30,6 +32,7 @@ class Series:
     kind: Kind
     offset: float  # added before taking the logarithm
     points: tuple[Point, ...]
+    empty: frozenset[date] = frozenset()  # days on record that had no case, so that there is no value
 
     @property
     def key(self) -> tuple[str, str]:
@@ -103,42 +106,71 @@ def read_series(con: Connection, *, as_of: datetime) -> list[Series]:
     Raises:
         WarehouseError: when the KPIs have not been built yet.
     """
+    return _read(con, "date::date <= $1", [last_complete_day(as_of)])
+
+
+def read_one(con: Connection, kpi: str, slice_: str) -> Series:
+    """One series of `kpis.daily`, with every complete day on record; without a point when there is none.
+
+    Raises:
+        WarehouseError: when the KPIs have not been built yet.
+    """
+    found = _read(con, "kpi = $1 and slice = $2", [kpi, slice_])
+    return found[0] if found else make_series(kpi, slice_, [])
+
+
+def complete(con: Connection) -> str:
+    """The condition under which a day of `kpis.daily` is over; an analyst's table may do without the column."""
+    columns = [column[0] for column in con.execute("select * from kpis.daily limit 0").description or []]
+    return "is_complete is not false" if "is_complete" in columns else "true"
+
+
+def _read(con: Connection, condition: str, values: list[object]) -> list[Series]:
     if not has_table(con, "kpis", "daily"):
         raise WarehouseError("kpis.daily does not exist, so there is nothing to watch", fix="`segue refresh` builds it")
-    columns = [column[0] for column in con.execute("select * from kpis.daily limit 0").description or []]
-    complete = "is_complete is not false" if "is_complete" in columns else "true"
     rows = con.execute(
         f"""
         select kpi, slice, date::date, value::double, numerator::double, denominator::double
         from kpis.daily
-        where {complete} and value is not null and isfinite(value::double)
+        where {condition} and {complete(con)} and (isfinite(value::double) or denominator = 0)
         order by kpi, slice, date
-        """
+        """,
+        values,
     ).fetchall()
     grouped: dict[tuple[str, str], list[Point]] = {}
+    empty: dict[tuple[str, str], set[date]] = {}
     for kpi, slice_, day, value, numerator, denominator in rows:
-        if end_of_day(day) > as_of:
+        if value is None or not math.isfinite(value):
+            empty.setdefault((kpi, slice_), set()).add(day)
             continue
         point = Point(date=day, value=value, numerator=numerator, denominator=denominator)
         grouped.setdefault((kpi, slice_), []).append(point)
-    return [make_series(kpi, slice_, points) for (kpi, slice_), points in grouped.items()]
+    units = {name: kpi.unit for name, kpi in registered_kpis(con).items()}
+    return [
+        replace(make_series(*key, points, unit=units.get(key[0], "count")), empty=frozenset(empty.get(key, ())))
+        for key, points in grouped.items()
+    ]
 
 
-def make_series(kpi: str, slice_: str, points: list[Point]) -> Series:
-    """A series with the scale that its own numbers call for."""
-    kind = _kind(points)
+def make_series(kpi: str, slice_: str, points: Sequence[Point], *, unit: Unit = "count") -> Series:
+    """A series with the scale that its own numbers call for; money is neither a count of cases nor a share."""
+    return series_on(_kind(points, unit), kpi, slice_, points)
+
+
+def series_on(kind: Kind, kpi: str, slice_: str, points: Sequence[Point]) -> Series:
+    """A series on a scale that is known."""
     positive = sorted(point.value for point in points if point.value > 0)
     offset = 0.5 if kind == "count" else 0.01 * median(positive) if positive else 1.0
     return Series(kpi=kpi, slice=slice_, kind=kind, offset=offset, points=tuple(points))
 
 
-def _kind(points: list[Point]) -> Kind:
+def _kind(points: Sequence[Point], unit: Unit) -> Kind:
     if any(point.value < 0 for point in points):
         return "signed"
     of_many = any(point.denominator not in (None, 1) for point in points)
     if of_many and all(_is_quotient(point) for point in points) and any(point.value for point in points):
-        return "ratio" if all(point.value <= 1 for point in points) else "mean"
-    if all(float(point.value).is_integer() for point in points):
+        return "ratio" if unit != "money" and all(point.value <= 1 for point in points) else "mean"
+    if unit != "money" and all(float(point.value).is_integer() for point in points):
         return "count"
     return "amount"
 

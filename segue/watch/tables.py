@@ -91,6 +91,10 @@ class Anomaly:
         """Relative distance from what was expected: -0.8 is 80 % below it. None when nothing was expected."""
         return (self.value - self.expected) / abs(self.expected) if self.expected else None
 
+    def is_going_on(self, known_until: date) -> bool:
+        """Whether nothing later is known to be as expected: no later day, or of a week no whole later week."""
+        return known_until < self.last_date + timedelta(days=7 if self.grain == "week" else 1)
+
 
 def ensure_tables(con: Connection) -> None:
     """Create the schema `watch` and its tables where they are missing.

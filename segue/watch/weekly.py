@@ -5,6 +5,7 @@ weeks before it: their median, followed as in `forecast`, with the spread beyond
 """
 
 import math
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import date, timedelta
@@ -12,12 +13,12 @@ from statistics import median
 
 from segue.watch.forecast import Forecast, Training, following, spread_of
 from segue.watch.judge import Day, Judgement, judged
-from segue.watch.series import Point, Series, make_series
+from segue.watch.series import Point, Series, series_on
 
 #: Weeks to learn from, at the most and at the least.
 _MOST, _LEAST = 26, 8
 #: A disturbance of this many weeks is the new normal: the weeks before it are not learned from any more.
-_SHIFT_WEEKS = 4
+SHIFT_WEEKS = 4
 #: Cases a week without which not even a week tells anything.
 MIN_CASES = 10.0
 _MASK_SCORE = 3.5
@@ -49,12 +50,18 @@ def by_week_where_needed(judgement: Judgement, *, first: date, last: date, maske
 
 
 def by_week(series: Series, *, last: date) -> Series:
-    """One point for each whole ISO week that has all of its days, dated on its Sunday."""
+    """One point for each whole ISO week, dated on its Sunday; of each of its days it is known what it had, or that it
+    had no case."""
     weeks: dict[date, list[Point]] = {}
     for point in series.points:
-        weeks.setdefault(point.date + timedelta(days=6 - point.date.weekday()), []).append(point)
-    points = [_sum(sunday, days, series) for sunday, days in sorted(weeks.items()) if len(days) == 7 and sunday <= last]
-    return make_series(series.kpi, series.slice, points)
+        weeks.setdefault(_sunday(point.date), []).append(point)
+    empty = Counter(map(_sunday, series.empty))
+    points = [
+        _sum(sunday, days, series)
+        for sunday, days in sorted(weeks.items())
+        if len(days) + empty[sunday] == 7 and sunday <= last
+    ]
+    return series_on(series.kind, series.kpi, series.slice, points)
 
 
 def judge_weeks(weekly: Series, *, first: date, last: date, masked: Collection[date] = ()) -> list[Day]:
@@ -63,7 +70,7 @@ def judge_weeks(weekly: Series, *, first: date, last: date, masked: Collection[d
     off: list[Point] = []  # the last weeks, all far off in one direction
     was_above = False
     days: list[Day] = []
-    skipped = {day + timedelta(days=6 - day.weekday()) for day in masked}
+    skipped = {_sunday(day) for day in masked}
     for point in weekly.points:
         enough = len(known) >= _LEAST and _cases(weekly, known) >= MIN_CASES
         forecast = _forecast(weekly, known[-_MOST:], point.date) if enough else None
@@ -73,7 +80,7 @@ def judge_weeks(weekly: Series, *, first: date, last: date, masked: Collection[d
         if abs(error) > _MASK_SCORE:
             off = [*off, point] if was_above == (error > 0) else [point]
             was_above = error > 0
-            if len(off) == _SHIFT_WEEKS:
+            if len(off) == SHIFT_WEEKS:
                 known, off = off, []
             continue
         off = []
@@ -105,21 +112,26 @@ def _forecast(weekly: Series, known: list[Point], sunday: date) -> Forecast:
         trained_mean=training.mean,
         drift=drifts[-1],
         follow=follow,
+        kind=weekly.kind,
     )
+
+
+def _sunday(day: date) -> date:
+    """The last day of its week."""
+    return day + timedelta(days=6 - day.weekday())
 
 
 def _sum(sunday: date, days: list[Point], series: Series) -> Point:
     """A week of a measure: sums of counts and money; quotients of the sums."""
     total = sum(p.value for p in days)
-    numerators = [p.numerator for p in days if p.numerator is not None]
-    denominators = [p.denominator for p in days if p.denominator is not None]
-    numerator = sum(numerators) if len(numerators) == 7 else None
-    denominator = sum(denominators) if len(denominators) == 7 else None
-    if series.kind in ("ratio", "mean") and numerator is not None and denominator:
+    if series.kind in ("ratio", "mean"):
+        numerator, denominator = sum(p.numerator or 0.0 for p in days), sum(p.denominator or 0.0 for p in days)
         return Point(date=sunday, value=numerator / denominator, numerator=numerator, denominator=denominator)
-    if series.kind == "count" and denominator is not None:
-        # A stock, such as the size of a segment: the week's average.
-        return Point(date=sunday, value=round(total / 7), numerator=None, denominator=None)
+    if any(p.denominator not in (None, 1) for p in days):
+        # A level, such as the size of a segment or a median: the week's average.
+        average = total / len(days)
+        value = round(average) if series.kind == "count" else average
+        return Point(date=sunday, value=value, numerator=None, denominator=None)
     return Point(date=sunday, value=total, numerator=total, denominator=None)
 
 

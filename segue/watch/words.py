@@ -3,7 +3,7 @@
 import math
 import re
 import unicodedata
-from datetime import date
+from datetime import date, timedelta
 
 from segue.watch.tables import Anomaly, Kind
 
@@ -106,7 +106,7 @@ def period(anomaly: Anomaly, *, known_until: date | None = None) -> str:
     """`on Sat 14 Feb 2026`, `Sat 14 – Mon 16 Feb 2026 (3 days)`, `since Sat 14 Feb 2026, still going on`.
 
     Args:
-        known_until: the last complete day; an anomaly that reaches it is still going on.
+        known_until: the last complete day; an anomaly that nothing later is known to have ended is still going on.
     """
     if anomaly.hours is not None:
         first, last = anomaly.hours
@@ -116,12 +116,16 @@ def period(anomaly: Anomaly, *, known_until: date | None = None) -> str:
         return f"from {first:%H:%M} on {day(anomaly.first_date, year=False)} to {end} on {day(anomaly.last_date)}"
     if anomaly.grain == "week" and anomaly.day_count == 7:
         return f"in the week from {day(anomaly.first_date)}"
-    if known_until is not None and anomaly.last_date >= known_until and anomaly.day_count > 1:
+    if known_until is not None and anomaly.is_going_on(known_until) and anomaly.day_count > 1:
         return f"since {day(anomaly.first_date)}, still going on"
     if anomaly.day_count == 1:
         return f"on {day(anomaly.first_date)}"
     same_year = anomaly.first_date.year == anomaly.last_date.year
-    return f"{day(anomaly.first_date, year=not same_year)} – {day(anomaly.last_date)} ({anomaly.day_count} days)"
+    return f"{day(anomaly.first_date, year=not same_year)} – {day(anomaly.last_date)} ({_length(anomaly)})"
+
+
+def _length(anomaly: Anomaly) -> str:
+    return f"{anomaly.day_count // 7} weeks" if anomaly.grain == "week" else f"{anomaly.day_count} days"
 
 
 def describe(anomaly: Anomaly, *, known_until: date | None = None) -> str:
@@ -135,8 +139,10 @@ def describe(anomaly: Anomaly, *, known_until: date | None = None) -> str:
     if anomaly.hours is not None or (anomaly.grain == "week" and anomaly.day_count == 7):
         when = period(anomaly)
     elif anomaly.day_count > 1:
-        when = f"on {day(anomaly.worst_date, year=False)}, the worst of {anomaly.day_count} days"
-        when += f" ({period(anomaly, known_until=known_until).removesuffix(f' ({anomaly.day_count} days)')})"
+        is_week, length = anomaly.grain == "week", _length(anomaly)
+        first = anomaly.worst_date - timedelta(days=6 if is_week else 0)
+        when = f"{'in the week from' if is_week else 'on'} {day(first, year=False)}, the worst of {length}"
+        when += f" ({period(anomaly, known_until=known_until).removesuffix(f' ({length})')})"
     name = name_of(anomaly.kpi, anomaly.slice, anomaly.label)
     return (
         f"{name} {verb} to {unit(anomaly.value)} {when}, {_distance(anomaly)}"

@@ -6,11 +6,14 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from segue.alerts import acknowledge, announce, load_policy, pending
+from segue.alerts.cases import Case
+from segue.alerts.channels import folder_of
+from segue.alerts.plan import Notice
 from segue.alerts.what_else import what_else
 from segue.errors import DefinitionError
 from segue.quality import Finding, explain_incidents, keep_incidents
 from segue.quality import record as record_findings
-from segue.watch.incidents import group_anomalies
+from segue.watch.incidents import group_anomalies, incident_of
 
 DAY = date(2026, 2, 26)
 AS_OF = datetime(2026, 2, 27, 1, tzinfo=UTC)
@@ -130,6 +133,31 @@ def test_many_that_are_over_are_told_together_but_a_fault_is_no_reason_for_what_
     by_count = {one.subject_count: message for one, message in zip(sent, slack_api.messages, strict=True)}
     assert "No KPI has left its expected range with it" in str(by_count[1])
     assert "the data is at fault" not in str(slack_api.messages)
+
+
+def test_faults_that_are_told_together_are_not_blamed_for_what_another_one_moved(warehouse, settings, make_anomaly):
+    moved = (make_anomaly(0), make_anomaly(1, slice="channel=email"), make_anomaly(2, slice="all"))
+    other = replace(FAULT, subject="event Sign Up", sentence="Event Sign Up sent nothing.")
+    notice = Notice(
+        kind="data_fault",
+        channel=folder_of(settings),
+        subjects=("a", "b"),
+        case=Case(incidents=(incident_of(moved),)),
+        anomalies=moved,
+        faults=(replace(FAULT, weight="warning"), other),
+        is_backlog=True,
+    )
+
+    def told(notice):
+        return compose.compose(con, notice, settings, as_of=AS_OF, run_url=None, calendar=())
+
+    with warehouse.read() as con:
+        alert, alone = told(notice), told(replace(notice, anomalies=()))
+    assert alert.title == "2 faults of the data; 2 KPI series moved with them"
+    assert alert.summary == f"{alert.title}. All of it is over; the dashboard says why."
+    assert [item.sentence for item in alert.items[:2]] == [FAULT.sentence, other.sentence]
+    assert alone.title == "2 faults of the data; no KPI is known to have moved with them"
+    assert alone.severity == "high", "that of the worst, wherever it stands"
 
 
 def test_what_else_happened_names_contracts_properties_and_merges(warehouse):

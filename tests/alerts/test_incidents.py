@@ -5,8 +5,11 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from segue.alerts import acknowledge, announce, load_policy, mute, pending, slack
+from segue.alerts.cases import Case
+from segue.alerts.channels import folder_of
+from segue.alerts.plan import Notice
 from segue.errors import BadInputError, DefinitionError
-from segue.watch.incidents import group_anomalies
+from segue.watch.incidents import group_anomalies, incident_of
 
 AS_OF = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = date(2026, 2, 26)
@@ -60,6 +63,15 @@ def test_a_history_full_of_incidents_that_are_over_is_one_message(
     assert sent.subject_count == 4
     assert "All of it is over" in slack_api.messages[0]["text"]
     assert "Open the incidents" in str(slack_api.messages[0]["blocks"])
+
+
+def test_a_series_that_moved_twice_recovers_once(settings, make_anomaly):
+    incident = incident_of([make_anomaly(n, slice="all") for n in range(2)])
+    notice = Notice(
+        kind="incident_over", channel=folder_of(settings), subjects=("x",), case=Case(incidents=(incident,))
+    )
+    alert = compose.compose(None, notice, settings, as_of=AS_OF, run_url=None, calendar=())
+    assert alert.summary.endswith("1 series had left its expected range.")
 
 
 def test_what_joins_an_incident_and_its_end_are_told_in_its_thread(
@@ -210,6 +222,51 @@ def test_the_digest_comes_once_a_day_at_its_hour(warehouse, by_bot, slack_api, r
     assert sent.title == "Daily digest: 1 incident"
     assert announce(warehouse, settings, as_of=datetime(2026, 3, 1, 20, tzinfo=UTC)).sent == ()
     assert len(announce(warehouse, settings, as_of=datetime(2026, 3, 2, 9, tzinfo=UTC)).sent) == 1
+
+
+@pytest.fixture
+def digest(settings):
+    """The digest of a day."""
+
+    def tell(con, as_of=AS_OF):
+        notice = Notice(kind="digest", channel=folder_of(settings), subjects=("digest:x",))
+        return compose.compose(con, notice, settings, as_of=as_of, run_url=None, calendar=())
+
+    return tell
+
+
+def test_a_digest_tells_each_incident_once_and_counts_the_rest(warehouse, record, make_anomaly, regroup, digest):
+    yesterday = date(2026, 2, 28)
+    days = {"first_date": yesterday, "last_date": yesterday, "worst_date": yesterday}
+    record(*(make_anomaly(n, kpi=f"kpi_{n:02d}", severity="low", **days) for n in range(23)))
+    regroup(yesterday)
+    with warehouse.read() as con:
+        alert = digest(con)
+    assert alert.summary == "23 incidents touched the last two days, 23 still going on."
+    assert (len({item.name for item in alert.items}), alert.left_out_count, alert.detail) == (20, 3, "")
+
+
+def test_a_digest_never_calls_well_what_was_not_judged(warehouse, record, digest):
+    record()
+    with warehouse.write("test") as con:
+
+        def said(judged, ran_at, status="judged", as_of=AS_OF):
+            con.execute(
+                "update watch.series set status = $1, last_judged_date = $2, judged_at = $3", [status, judged, ran_at]
+            )
+            return digest(con, as_of).summary
+
+        dead = said("2026-02-01", "2026-02-02 01:00")
+        assert dead.startswith("Nothing has been judged since Sun 1 Feb 2026. The detection has not run since")
+        assert "`segue refresh`" in dead
+        assert "no newer whole day: look whether events arrive" in said("2026-02-01", "2026-03-01 01:00")
+        assert "Nothing has been judged yet" in said(None, "2026-03-01 01:00")
+        well = "Every series that is watched was as expected on the last two days."
+        assert said("2026-02-28", "2026-03-01 01:00") == well
+        # A week that was judged is the newest until the next one is over.
+        assert said("2026-02-22", "2026-03-01 01:00", "by_week") == well
+        late = said("2026-02-22", "2026-03-01 01:00", "by_week", AS_OF + timedelta(days=1))
+        assert late.startswith("Nothing has been judged since Sun 22 Feb 2026. The detection has not run")
 
 
 def test_a_fault_of_the_data_is_named_in_the_alert(warehouse, by_bot, slack_api, record, make_anomaly, regroup):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from email import message_from_bytes, policy
 from html.parser import HTMLParser
@@ -58,6 +59,21 @@ def test_any_number_of_anomalies_is_one_message_within_slacks_limits_most_severe
     assert len(alert.items) + alert.left_out_count == count
     if count > 20:
         assert f"… and {count - 20} more." in json.dumps(slack.render(alert), ensure_ascii=False)
+
+
+def test_a_series_that_moved_twice_is_one(make_anomaly):
+    twice = [make_anomaly(n, slice="all", first_date=date(2026, 2, d)) for n, d in enumerate((20, 26))]
+    alert = anomaly_alert(twice, as_of=AS_OF)
+    assert alert.summary.startswith("1 series left its expected range 2 times (2 high), starting between")
+    alert = anomaly_alert([*twice, make_anomaly(2)], as_of=AS_OF)
+    assert alert.summary.startswith("2 series left their expected range 3 times (3 high), starting between")
+
+
+def test_a_digest_of_one_incident_names_it(make_anomaly):
+    alert = anomaly_alert([make_anomaly(slice="segment=power_users")], as_of=AS_OF, url=RUN)
+    digest = replace(alert, kind="digest", title="Daily digest: 1 incident", summary="1 incident touched them.")
+    for said in (json.dumps(slack.render(digest), ensure_ascii=False), html.body(digest, str), html.text(digest)):
+        assert "Sessions, segment power users fell to 41" in said
 
 
 def hostile_alerts(names, make_anomaly) -> list[Alert]:

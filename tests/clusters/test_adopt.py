@@ -2,15 +2,17 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from sklearn.tree import DecisionTreeClassifier
 
-from segue.clusters import Adoption, adopt, discover, write
-from segue.clusters.rules import Bound, holds, learn
+from segue.clusters import Adoption, adopt, discover, ensure_tables, write
+from segue.clusters.rules import Bound, _ways, holds, learn
 from segue.errors import BadInputError
 from segue.models.check import empty_lake
 from segue.warehouse import Connection
@@ -94,6 +96,34 @@ def test_missing_values_are_meant_when_the_cluster_lacks_them() -> None:
     assert rules.f1 == 1.0
     assert [b.sql() for way in rules.ways for b in way] == ["basket is null"]
     assert holds(rules.ways, raw, ["basket", "other"]).tolist() == members.tolist()
+
+
+def test_who_lacks_a_value_is_not_meant_by_the_bounds_above_the_split() -> None:
+    value = np.r_[np.full(1000, 1.0), np.full(100, 8.0), np.full(100, np.nan)].reshape(-1, 1)
+    members = np.r_[np.zeros(1000), np.arange(100) % 20 < 9, np.arange(100) % 20 > 0].astype(bool)
+    tree = DecisionTreeClassifier(max_depth=2, min_samples_leaf=10, random_state=0).fit(value, members)
+    ways = _ways(tree, ["basket"])
+    assert [b.sql() for way in ways for b in way] == ["basket is null"]
+    assert holds(ways, value, ["basket"]).tolist() == np.isnan(value[:, 0]).tolist()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.9])
+def test_a_cluster_that_no_rule_tells_apart_is_refused(share: float) -> None:
+    with closing(empty_lake()) as con:
+        people = planted()[0]
+        put(con, people.assign(**dict.fromkeys(people.columns[1:], 7.0)))
+        ensure_tables(con)
+        con.execute(
+            "insert into clusters.assignments (person_id, method, cluster_id) select person_id, 'kmeans',"
+            " (row_number() over (order by hash(person_id)) > $1 * 250)::int from marts.person_features",
+            [share],
+        )
+        con.execute(
+            "insert into clusters.profiles (method, cluster_id, cluster_name, as_of)"
+            " values ('kmeans', 0, 'Odd', timestamp '2026-03-01')"
+        )
+        with pytest.raises(BadInputError, match=r"no rule on .*night_share.* tells the people of the cluster 'Odd'"):
+            adopted(con, "Odd")
 
 
 @pytest.mark.parametrize(

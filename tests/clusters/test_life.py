@@ -9,8 +9,12 @@ import pandas as pd
 import pytest
 
 from segue.clusters import ClusterReport, Feature, discover
+from segue.clusters.features import feature
 from segue.clusters.kept import Cluster, Kept
 from segue.clusters.life import succeed, verdict
+from segue.clusters.methods import Found, silhouette, silhouettes
+from segue.clusters.outcome import Outcome, _succession
+from segue.clusters.vectors import vectors
 from segue.models.check import empty_lake
 from segue.warehouse import Connection
 from tests.clusters.planted import planted, put
@@ -109,6 +113,8 @@ def heirs(old: list[int], new: list[int], strange: list[int] | None = None) -> t
                      {("merged", 4, (4, 7)), ("born", 9, ())}, id="born of newcomers"),
         pytest.param([0] * 6 + [1] * 6, [0] * 6 + [0, 0, 1, 1, -1, -1], None, (4, 9),
                      {("born", 9, ()), ("died", 7, ())}, id="died"),
+        pytest.param([0] * 15 + [1] * 5, [0] * 11 + [1] * 4 + [0] * 5, None, (4, 9),
+                     {("split", 4, (4, 9)), ("merged", 4, (4, 7))}, id="parts that went elsewhere take no id"),
     ],
 )  # fmt: skip
 def test_a_new_clustering_is_told_by_the_people_it_shares_with_the_last(
@@ -127,6 +133,31 @@ def test_a_clustering_that_is_no_better_and_no_agreement_is_not_published() -> N
     assert "does not separate people better" in why
     assert verdict(found, before=0.3, after=0.4, is_stable=False) == (False, why.partition(", and")[0] + ", and its "
         "clusters are not stable under resampling")  # fmt: skip
+
+
+def test_the_last_and_the_new_clustering_are_measured_by_the_people_whom_both_group() -> None:
+    random = np.random.default_rng(0)
+    raw = np.r_[random.normal(0, 1, 50), random.normal(9, 1, 50), random.uniform(-5, 14, 50)].reshape(-1, 1)
+    old, new = np.repeat([0, 1, -1], 50), np.r_[random.integers(0, 2, 90), np.full(60, -1)]
+    people = vectors(raw, [feature("search_count")])
+    assigned = Outcome(
+        people=people, labels=old, distances=np.zeros(150), clusters=CLUSTERS, decision="", found=None,
+        is_published=False,
+    )  # fmt: skip
+    # What a method says of its own groups is by other people, and by other measures.
+    found = Found(labels=new, distances=np.zeros(150), silhouette=0.95, criterion="", parameters={})
+    outcome = _succession(
+        people, found, CLUSTERS, old, strange=np.zeros(150, dtype=bool), unused=9, why="", assigned=assigned,
+        is_stable=True, seed=0, drift=None,
+    )  # fmt: skip
+    assert not outcome.is_published
+    assert "does not separate people better (silhouette 0.0" in outcome.decision
+    grouped = new >= 0
+    before, after = silhouettes(people.matrix, old, new, 0)
+    assert before == silhouette(people.matrix[grouped], old[grouped], 0)
+    assert after == silhouette(people.matrix[grouped], new[grouped], 0)
+    assert before is not None
+    assert before > 0.7
 
 
 def test_nobody_flips_at_a_border() -> None:
@@ -163,6 +194,16 @@ def test_a_column_that_came_or_went_is_named(con: Connection) -> None:
     chosen = [Feature(column=c, high="h", low="l") for c in ("searches", "mobile_share")]
     report = day(con, people.rename(columns={"search_count": "searches"}), 2, features=chosen)
     assert "+searches" in report.method("kmeans").decision
+
+
+def test_edited_words_of_a_column_are_spoken_from_the_next_run_on(con: Connection) -> None:
+    people = planted()[0]
+    columns = ("mobile_share", "night_share", "search_count", "average_basket")
+    day(con, people, 0, features=[feature(c) for c in columns])
+    edited = [feature(c, {"high": "owls", "low": "larks"} if c == "night_share" else None) for c in columns]
+    report = day(con, people, 1, features=edited).method("kmeans")
+    assert "assigned to the clusters that are there" in report.decision
+    assert any("owls" in p.profile.lower() for p in report.profiles)
 
 
 def test_a_population_that_drifted_is_noticed(con: Connection) -> None:

@@ -61,6 +61,14 @@ def test_who_lacks_a_value_is_told_by_the_lack() -> None:
     assert found[0].cluster_name == "Never bought"
 
 
+def test_a_sentence_does_not_contradict_the_name_where_a_few_large_values_make_the_mean() -> None:
+    orders = np.r_[np.zeros(54), np.full(6, 60.0), np.full(20, 4.0)].reshape(-1, 1)
+    found = profiles(vectors(orders, FEATURES[3:]), np.repeat([0, 1], [60, 20]))[1]
+    assert found.cluster_name == "Frequent buyers"
+    assert found.profile == "Frequent buyers."
+    assert [(d.value, d.usual) for d in found.differences] == [(None, None)]
+
+
 @given(st.integers(0, 10**6), st.integers(1, 8))
 @settings(max_examples=60, deadline=None)
 def test_names_are_unique_whatever_is_found(seed: int, count: int) -> None:

@@ -50,7 +50,8 @@ def fill(warehouse: Warehouse) -> None:
             "insert into watch.series (kpi, slice, status, detail, judged_at, last_judged_date,"
             " detectable_change) values"
             " ('sessions', 'all', 'judged', 'x', '2026-03-01', '2026-02-28', 0.2),"
-            " ('conversion', 'all', 'too_short', 'Twelve days.', '2026-03-01', null, null)"
+            " ('conversion', 'all', 'too_short', 'Twelve days.', '2026-03-01', null, null),"
+            " ('conversion', 'platform=web', 'by_week', 'Judged by the week.', '2026-03-01', '2026-02-22', 0.9)"
         )
         for slice_ in ("all", "platform=web"):
             con.execute(
@@ -80,6 +81,16 @@ def fill(warehouse: Warehouse) -> None:
             "create table segments.transitions as select 'p' || n as person_id, s as segment, c as change,"
             " timestamp '2026-02-20' as effective_at from range(9) r(n), (values ('low', 'exited'), ('high',"
             " 'entered')) v(s, c)"
+        )
+        con.execute(
+            "insert into segments.transitions select 'p' || n, 'power_users', 'exited', timestamp '2026-02-20'"
+            " from range(9) r(n)"
+        )
+        con.execute(
+            "create table segments.evaluations as select s as segment, t as as_of, g as exclusive_group"
+            " from (values ('low', timestamp '2026-02-20', 'risk'), ('high', timestamp '2026-02-20', 'risk'),"
+            " ('power_users', timestamp '2026-01-20', 'risk'), ('power_users', timestamp '2026-02-20', null))"
+            " v(s, t, g)"
         )
         con.execute(
             "create table segments.memberships as select 'p' || n as person_id, s as segment, null::timestamp"

@@ -7,10 +7,14 @@ from starlette.testclient import TestClient
 
 from segue.dashboard import make_app
 from segue.dashboard.clusters import _colours
-from segue.dashboard.incident_pages import incident_page
+from segue.dashboard.incident_pages import incident_line, incident_page
+from segue.dashboard.pages import segments_page
+from segue.dashboard.read import Flows
 from segue.settings import Settings
 from segue.warehouse import Warehouse
 from segue.watch import Explanation, incidents
+from segue.watch.incidents import incident_of
+from tests.anomaly import outage
 from tests.dashboard.conftest import HOSTILE, NOW, fill
 from tests.dashboard.discovered import fill_discovered
 
@@ -78,11 +82,31 @@ def test_the_overview_says_what_is_expected_and_what_is_not_judged(client):
     assert "Twelve days" in client.get("/health").text
 
 
+def test_what_is_judged_by_the_week_is_called_so_and_no_band_is_named_that_is_not_drawn(client):
+    who = {"slice": "platform=web"}
+    text = client.get("/", params=who).text
+    assert "judged by the week" in text
+    assert "not judged" not in text
+    text = client.get("/kpi/conversion", params=who).text
+    assert "Judged by the week." in text
+    assert "Blue" not in text
+    assert "Blue: where 99 of 100 ordinary days lie." in client.get("/kpi/sessions").text
+
+
 def test_segments_show_sizes_moves_and_overlap_in_numbers(client):
     text = client.get("/segments").text
     assert "<td>low</td><td>high</td><td class=number>9</td>" in text
+    assert "<td>power users</td><td>high</td>" not in text, "they no longer exclude each other"
+    assert "9 moves of people between segments in 28 days" in text
     assert ">33 %</td>" in text, "3 of the 9 in high are power users"
     assert ">100 %</td>" in text
+
+
+def test_moves_that_are_not_drawn_are_counted():
+    flows = Flows(largest=(("low", "high", 7), ("high", "low", 2)), flow_count=5, move_count=12)
+    text = segments_page({"low": [(NOW.date(), 3.0)]}, flows, ([], {}), "", 28)
+    assert "12 moves of people between segments in 28 days" in text
+    assert "The 2 largest flows of 5: 9 of 12 moves." in text
 
 
 def test_clusters_show_what_they_are_like_and_what_became_of_them(client):
@@ -133,6 +157,7 @@ def test_scores_show_the_model_in_force_against_the_baseline_and_the_bands(clien
     assert "<td>recency alone</td><td class=number>0.731</td>" in churn
     assert "<td>gradient-boosted trees, calibrated</td><td class=number>0.842</td>" in churn
     assert "order count (0.31)" in churn
+    assert "Judged by 1,234 examples at 2 past dates" in churn
     assert "said 90 % and came to 88 %" in churn
     assert "90 people have a score" in churn
     assert "10 are not asked about" in churn
@@ -250,6 +275,12 @@ def test_a_page_is_never_older_than_the_warehouse(tmp_path):
         with Warehouse(settings).write("test") as con:
             con.execute("update watch.forecasts set expected = 999")
         assert "expected 999" in client.get("/").text
+
+
+def test_a_series_that_moved_twice_is_no_further_series():
+    twice = [outage(anomaly_id=ident) for ident in "ab"]
+    assert "more series" not in incident_line(incident_of(twice))
+    assert "and 1 more series" in incident_line(incident_of([*twice, outage(anomaly_id="c", slice="all")]))
 
 
 def test_an_incident_never_says_both_what_moved_and_that_nothing_stands_out(site, incident):

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
+import duckdb
 import pytest
 
 from segue.errors import WarehouseError
@@ -162,6 +164,16 @@ def test_a_full_disk_is_told_and_the_next_run_does_the_rest(warehouse, settings,
     assert "free space" in str(caught.value)
     assert ingest(warehouse, as_of=as_of).loaded == 9000
     _check(warehouse, query, 9000, 9000)
+
+
+def test_what_sqlite_says_when_the_disk_is_full_has_the_fix_too(warehouse, message, write, as_of, monkeypatch) -> None:
+    """Its log has no place beside the catalog: it says no more than that writing failed."""
+    write("0.ndjson", [message(0)])
+    failed = duckdb.IOException('Failed to execute query "COMMIT": disk I/O error')
+    monkeypatch.setattr(sys.modules[ingest.__module__]._Run, "groups", Mock(side_effect=failed))
+    with pytest.raises(WarehouseError, match="is full: Failed to execute") as caught:
+        ingest(warehouse, as_of=as_of)
+    assert "free space" in str(caught.value)
 
 
 def test_without_space_for_a_single_byte_the_fix_is_said_by_readers_and_writers(

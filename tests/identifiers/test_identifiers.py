@@ -1,6 +1,8 @@
 """Normal forms, the key they are hashed with, and the rules of one YAML."""
 
+import ast
 import os
+import re
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from segue.errors import BadSettingError, DefinitionError
-from segue.identifiers import Normaliser, load_key, load_rules
+from segue.identifiers import ID_COLUMNS, TYPES, Normaliser, load_key, load_rules
 from segue.private import changing_records
 from segue.settings import PROJECT_ROOT, Settings
 
@@ -74,6 +76,14 @@ def test_an_address_is_hashed_with_the_key_whatever_its_case_and_blanks() -> Non
 )
 def test_a_telephone_number_is_e164(text: str, country: str, number: str | None) -> None:
     assert Normaliser(b"a key").phone(text, country) == number
+
+
+def test_the_columns_of_identifiers_are_those_of_the_macro() -> None:
+    text = (PROJECT_ROOT / "dbt_project" / "macros" / "identity.sql").read_text()
+    said = re.search(r"macro identifier_columns\(\) -%\}\s*\{\{- return\((\{.*?\})\) -\}\}", text, re.DOTALL)
+    assert said is not None
+    assert ast.literal_eval(said.group(1)) == ID_COLUMNS
+    assert sorted(ID_COLUMNS.values()) == sorted(TYPES)
 
 
 def test_the_shipped_rules_can_be_read() -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from orchestration.processes import keep_small
+
 ROOT = Path(__file__).resolve().parents[2]
 
 #: A supervisor of a program that has a child of its own, which ignores polite requests.
@@ -112,3 +114,16 @@ with dg.DagsterInstance.get() as instance:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SEGUE_HOME": str(tmp_path)}
     started = [subprocess.Popen([sys.executable, "-c", text], env=environment) for _ in range(4)]
     assert [process.wait(120) for process in started] == [0] * len(started)
+
+
+def test_a_large_log_begins_anew_and_its_writer_goes_on(tmp_path: Path) -> None:
+    log = tmp_path / "engine.log"
+    with log.open("ab", buffering=0) as writer:
+        writer.write(b"old lines\n")
+        keep_small(log, most_bytes=100)
+        assert log.read_bytes() == b"old lines\n"
+        keep_small(log, most_bytes=5)
+        writer.write(b"new\n")
+    assert log.read_bytes() == b"new\n"
+    assert (tmp_path / "engine.log.1").read_bytes() == b"old lines\n"
+    keep_small(tmp_path / "none.log")

@@ -88,6 +88,29 @@ def test_real_time_is_observed_and_an_incident_is_told_once_and_its_end_once(ins
     assert sorted(news) == sorted([*(kind for kind, _ in before), "trouble", "recovered"])
 
 
+def test_what_a_tick_cannot_write_is_told_once_by_a_later_one(
+    installation: Any, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sensors import failures, realtime
+
+    for sensor in (failures, realtime):
+        monkeypatch.setattr(sensor, "_PATIENCE", 0.0)
+    before = len(told(installation))
+    with dg.DagsterInstance.ephemeral() as instance:
+        say(store, "inactive_72h.sql, line 7: no such column")
+        seen = tick(instance)
+        with installation.warehouse.lock.held("a long refresh"):
+            waits = tick(instance, seen.cursor)
+            assert "1 alerts wait" in waits.skip_message
+            assert "a long refresh" in waits.skip_message
+        assert len(told(installation)) == before
+        for cursor in (seen.cursor, waits.cursor, waits.cursor):  # as after ticks that were cut short
+            done = tick(instance, cursor)
+        assert len(told(installation)) == before + 1
+        tick(instance, done.cursor)
+        assert len(told(installation)) == before + 1
+
+
 def test_an_audit_of_a_store_that_nobody_filled_says_so(installation: Any, store: Store) -> None:
     from assets.realtime import audit
     from orchestration.resources import Warehouse

@@ -1,13 +1,20 @@
 """What sensors ask for, and when they keep quiet."""
 
+import os
+import subprocess
+import sys
+import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.events.log import EventLogEntry
 
 from segue.alerts import Pending
+from segue.clock import system_time
 from segue.events import EventFile, PendingFiles
 
 pytestmark = pytest.mark.usefixtures("installation")
@@ -41,6 +48,59 @@ def test_a_file_that_grew_is_asked_for_again() -> None:
     from sensors.new_files import react
 
     assert isinstance(react(ONE, asked="f0", is_queued=False, day="2026-03-01"), dg.SensorResult)
+
+
+def test_files_whose_refresh_was_cut_short_are_asked_for_again_after_a_pause() -> None:
+    from sensors.new_files import key_of, next_attempt, react
+
+    def runs(*statuses: dg.DagsterRunStatus) -> list[dg.RunRecord]:
+        for number, status in enumerate(statuses, 1):
+            tags = {"dagster/run_key": key_of(ONE, number)}
+            instance.add_run(dg.DagsterRun(job_name="refresh", tags=tags, status=status))
+        keys = [key_of(ONE, number) for number in range(1, 9)]
+        return list(instance.get_run_records(dg.RunsFilter(tags={"dagster/run_key": keys})))
+
+    soon, later = (system_time() + timedelta(minutes=minutes) for minutes in (1, 300))
+    failed, canceled = dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED
+    for statuses, attempt in [
+        ((), 1),
+        ((failed,), 2),
+        ((failed, canceled), 3),
+        ((failed, dg.DagsterRunStatus.SUCCESS), 1),
+        ((dg.DagsterRunStatus.STARTED,), 1),
+        ((failed,) * 5, 1),  # a person is needed; the nightly refresh tries too
+    ]:
+        with dg.DagsterInstance.ephemeral() as instance:
+            found = runs(*statuses)
+            assert next_attempt(found, as_of=soon) == 1
+            assert next_attempt(found, as_of=later) == attempt
+    answer = react(ONE, asked="f1", attempt=2, is_queued=False, day="2026-03-01")
+    assert isinstance(answer, dg.SensorResult)
+    assert [request.run_key for request in answer.run_requests or []] == ["f1:2"]
+    assert isinstance(react(ONE, asked="f1", attempt=2, is_queued=True, day="2026-03-01"), dg.SkipReason)
+
+
+def test_a_run_whose_process_is_gone_is_closed_and_one_at_work_is_not() -> None:
+    from orchestration.instance import close_dead_runs
+
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    with dg.DagsterInstance.ephemeral() as instance:
+        started = dg.DagsterRunStatus.STARTED
+        runs = {
+            pid: instance.add_run(dg.DagsterRun(job_name="refresh", status=started)).run_id
+            for pid in (gone.pid, os.getpid())
+        }
+        for pid, run_id in runs.items():
+            event = dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, job_name="refresh", pid=pid)
+            entry = EventLogEntry(None, "info", "", run_id, time.time(), job_name="refresh", dagster_event=event)
+            instance.event_log_storage.store_event(entry)
+        instance.add_run(dg.DagsterRun(job_name="refresh", status=started))  # nobody knows its process
+        assert close_dead_runs(instance) == [runs[gone.pid]]
+        closed = instance.get_run_by_id(runs[gone.pid])
+        assert closed is not None
+        assert closed.status is dg.DagsterRunStatus.FAILURE
+        assert close_dead_runs(instance) == []
 
 
 def test_an_alert_is_asked_for_once_per_attempt() -> None:
@@ -101,7 +161,7 @@ def test_a_dropped_file_is_seen_with_its_name(instance: dg.DagsterInstance, inst
         dropped.unlink()
 
 
-def test_a_failed_run_and_a_failed_check_are_announced_once(installation: Any) -> None:
+def test_a_failed_run_and_a_failed_check_are_announced_once(installation: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from sensors.failures import failures
 
     @dg.asset(check_specs=[dg.AssetCheckSpec("adds_up", asset="broken_sum")])
@@ -124,6 +184,10 @@ def test_a_failed_run_and_a_failed_check_are_announced_once(installation: Any) -
         before = len(announced())
         dg.materialize([broken_sum, small_sum], instance=instance)
         failed = dg.materialize([mistake], instance=instance, raise_on_error=False)
+        monkeypatch.setattr("sensors.failures._PATIENCE", 0.0)
+        with installation.warehouse.lock.held("a long refresh"):
+            assert "a long refresh" in tick(failures, instance).skip_message
+        assert len(announced()) == before
         first = tick(failures, instance)
         new = announced()
         assert len(new) == before + 2

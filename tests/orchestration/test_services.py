@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -25,6 +27,7 @@ from segue.clock import system_time
 from segue.errors import SegueError
 from segue.keys import create_key
 from segue.settings import PROJECT_ROOT, Settings
+from tests.waiting import until
 
 Told = list[tuple[str, str, str]]
 
@@ -81,6 +84,42 @@ def test_those_that_write_stop_before_the_server_they_write_to(settings: Setting
         boss = Supervisor(settings, chosen, guard, told=lambda *_: None)
         boss.run(until=lambda: ready.exists() and ready.read_text() == "ready ready ")
     assert note.read_text() == "writer server "
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Whatever is written to a file fails, here and in what is started meanwhile."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_ends_nobody_and_is_told_once(settings: Settings, tmp_path: Path) -> None:
+    told: Told = []
+    aloud = (tmp_path / "supervisor.log").open("wb", buffering=0)
+
+    def tell(*line: str) -> None:
+        told.append(line)  # type: ignore[arg-type]
+        aloud.write(b"a line\n")
+
+    with owning(settings), guarding(1) as guard, aloud:
+        steady = python("steady", "import time; time.sleep(600)")
+        mute = python("mute", "import sys; sys.exit(3)")
+        (tmp_path / "realtime" / "mute.log").mkdir()  # no log for it
+        boss = Supervisor(settings, [steady, mute], guard, told=tell, pauses=(0.05,))
+        with full_disk():
+            until(lambda: boss.turn() or len([t for t in told if t[:2] == ("mute", "ended")]) >= 3)
+            assert read_state(settings) == {}
+        boss.turn()
+        state = read_state(settings)["steady"]
+        assert state.pid
+        assert not state.restarts
+        boss.stop()
+    assert len([t for t in told if t[:2] == ("supervisor", "silent")]) == 1
+    assert ("mute", "ended", "exit code 3: it said nothing; again in 0.05 s") in told
 
 
 def test_second_supervisor_of_a_home_is_refused(settings: Settings) -> None:

@@ -3,6 +3,7 @@
 import importlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,8 @@ import psutil
 import pytest
 import requests
 
-from orchestration.up import addresses
+from orchestration.up import HOST, _port_of_ui, addresses
+from segue.errors import SegueError
 from segue.settings import Settings
 
 
@@ -64,6 +66,16 @@ def test_links_lead_to_the_ports_that_were_free_when_no_setting_says_otherwise(
     assert told["SEGUE_DASHBOARD_URL"] == "http://127.0.0.1:8724"
     without = addresses(settings, ui="http://127.0.0.1:3001", dashboard="")
     assert without["SEGUE_DASHBOARD_URL"] == settings.dashboard_url
+
+
+def test_a_port_that_was_asked_for_and_is_taken_is_told_with_a_free_one() -> None:
+    with socket.socket() as other:
+        other.bind((HOST, 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        with pytest.raises(SegueError, match=rf"port {taken} is taken.*\n?.*--port \d+"):
+            _port_of_ui(taken)
+    assert _port_of_ui(None) in range(3000, 3050)
 
 
 def test_the_ui_answers_and_ctrl_c_leaves_no_process(installation: Any) -> None:

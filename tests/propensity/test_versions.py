@@ -1,5 +1,6 @@
 """Versions: the better one is in force, an earlier one can be put back, and the last good one stays."""
 
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from segue.errors import BadInputError
+from segue.models import Project
 from segue.models.check import empty_lake
 from segue.propensity import (
     Examples,
@@ -116,6 +118,30 @@ def test_a_good_model_is_published_and_a_worse_one_is_only_a_challenger(con: Con
     assert "of the champion" in third.reason
 
 
+def test_a_drift_is_that_of_the_model_it_was_measured_for(
+    tmp_path: Path, good, fresh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that takes its place because of it has seen the people of now."""
+    warehouse = Warehouse(Settings(home=tmp_path, _env_file=None))  # type: ignore[call-arg]
+    nothing = Project(fingerprint="", project_dir=tmp_path, target_dir=tmp_path, models=())
+    room = sys.modules[_decide.__module__]
+    monkeypatch.setattr(room, "_drift", lambda con, p, known, champion: {"visits": 0.9} if champion else {})
+    monkeypatch.setattr(room, "examples", lambda *_, **__: {"churn": good.examples})
+    reports = []
+    for day, trained in ((0, good), (14, fresh), (15, None)):
+        monkeypatch.setattr(room, "train", lambda *_, trained=trained, **__: trained)
+        reports += room.refresh(warehouse, nothing, [ASKED], as_of=AS_OF + day * DAY)
+    first, second, _ = reports
+    assert [r.status for r in reports] == ["published", "published", "kept"]
+    assert [r.drifted for r in reports] == [(), (), ("visits",)]
+    with warehouse.read() as con:
+        written = con.execute("select version, as_of::date from propensity.drift order by as_of").fetchall()
+    assert written == [
+        (first.version, (AS_OF + 14 * DAY).date()),
+        (second.version, (AS_OF + 15 * DAY).date()),
+    ]
+
+
 def test_a_champion_is_not_judged_by_outcomes_that_it_has_learnt_from(con: Connection, store, good) -> None:
     """It would know them, and win whatever the challenger is worth."""
     first = _decide(con, store, ASKED, good, None, as_of=AS_OF, seed=0)
@@ -181,27 +207,28 @@ def test_the_card_says_what_one_has_to_know(con: Connection, store, good) -> Non
         "US",
     ):
         assert str(said) in page
+    assert f"Judged by {known.metrics['person_count']:,} examples at {len(known.metrics['dates'])} past dates" in page
     assert "http" not in page
     assert plot_quality(known.metrics, title="t").startswith(b"\x89PNG")
 
 
-def stays(con: duckdb.DuckDBPyConnection, rows: list[tuple[str, str, int, int | None]]) -> None:
-    con.execute("create schema segments")
-    con.execute("create table segments.memberships (person_id varchar, segment varchar, entered_at timestamp,"
-                " exited_at timestamp)")  # fmt: skip
+def entered(con: duckdb.DuckDBPyConnection, rows: list[tuple[str, str, int]], *, cause: str = "evaluation") -> None:
+    """People who entered segments, on days from two months before AS_OF on."""
+    con.execute("create schema if not exists segments")
+    con.execute("create table if not exists segments.transitions (person_id varchar, segment varchar, change varchar,"
+                " effective_at timestamp, cause varchar)")  # fmt: skip
     start = (AS_OF - timedelta(days=60)).replace(tzinfo=None)
     con.executemany(
-        "insert into segments.memberships values (?, ?, ?, ?)",
-        [(p, s, start + timedelta(days=a), None if b is None else start + timedelta(days=b)) for p, s, a, b in rows],
+        "insert into segments.transitions values (?, ?, ?, ?, ?)",
+        [(p, s, "merged" if "merged" in cause else "entered", start + timedelta(days=d), cause) for p, s, d in rows],
     )
 
 
 def test_the_next_change_is_counted_within_the_horizon_of_stays_that_had_the_time(con: Connection) -> None:
-    rows: list[tuple[str, str, int, int | None]] = [(f"p{n}", "new", 1, 5) for n in range(30)]
-    rows += [(f"p{n}", "loyal", 10, None) for n in range(12)]  # 9 days later
-    rows += [(f"p{n}", "loyal", 20, None) for n in range(12, 20)]  # 19 days later: too late to count
-    rows += [(f"q{n}", "new", 55, None) for n in range(40)]  # too young to say anything
-    stays(con, rows)
+    entered(con, [(f"p{n}", "new", 1) for n in range(30)])
+    entered(con, [(f"p{n}", "loyal", 10) for n in range(12)])  # 9 days later
+    entered(con, [(f"p{n}", "loyal", 20) for n in range(12, 20)])  # 19 days later: too late to count
+    entered(con, [(f"q{n}", "new", 55) for n in range(40)])  # too young to say anything
     found = next_changes(con, as_of=AS_OF, horizon_days=14)
     (overall,) = [c for c in found if c.cohort == "all"]
     assert (overall.from_segment, overall.to_segment) == ("new", "loyal")
@@ -213,6 +240,22 @@ def test_the_next_change_is_counted_within_the_horizon_of_stays_that_had_the_tim
     assert values[1][0] == overall.probability
     assert plot_changes(names, values, title="t").startswith(b"\x89PNG")
     assert con.execute("select count(*) from propensity.next_changes").fetchall() == [(2,)]
+
+
+def test_who_comes_into_a_segment_by_an_edit_or_a_merge_has_gone_nowhere(con: Connection) -> None:
+    entered(con, [(f"p{n}", "low", 1) for n in range(40)])
+    entered(con, [(f"p{n}", "loyal", 6) for n in range(4)])
+    # `vip` is defined, then edited; both times everybody fits.
+    entered(con, [(f"p{n}", "vip", 5) for n in range(40)], cause="first evaluation")
+    entered(con, [(f"p{n}", "vip", 7) for n in range(40)], cause="definition changed")
+    entered(con, [(f"p{n}", "loyal", 6) for n in range(10, 40)], cause="merged from q")
+    # Nor do such stays lead anywhere.
+    entered(con, [(f"p{n}", "high", 9) for n in range(40)])
+    found = [c for c in next_changes(con, as_of=AS_OF, horizon_days=14) if c.cohort == "all"]
+    assert [(c.from_segment, c.to_segment, c.stay_count, c.changed_count) for c in found] == [
+        ("low", "high", 40, 40),
+        ("low", "loyal", 40, 4),
+    ]
 
 
 def test_without_a_history_of_segments_there_are_no_next_changes(con: Connection) -> None:

@@ -1,6 +1,8 @@
 """What a split would change further on, before it is done; and that late identification changes the days before."""
 
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 from segue.identity import impact, plan_split, stitcher
 from segue.identity.graph import person_id_of
@@ -18,10 +20,10 @@ STREAM = [
 ]
 
 
-def evaluator(project: Project) -> Evaluator:
+def evaluator(project: Project, stream: Sequence[dict[str, Any]] = STREAM) -> Evaluator:
     lake = empty_lake()
     lake.execute("create schema raw")
-    lake.register("arriving", raw_events(STREAM))
+    lake.register("arriving", raw_events(stream))
     lake.execute("create table raw.events as from arriving")
     targets = [*(m.name for m in project.segments), "sessions", "daily", "stg_links"]
     return Evaluator(project, lake, until=START + 3 * DAY, stitch=stitcher(project.rules, []), targets=targets)
@@ -50,3 +52,21 @@ def test_a_dry_run_says_which_memberships_and_kpis_would_change(hard_project: Pr
     assert {person for person, *_ in found.memberships} <= {laptop, phone}
     active = [k for k in found.kpis if k[0] == "active_people" and k[1] == "all" and k[2] == START.date()]
     assert [k[3] for k in active] == [1.0]
+
+
+def test_a_dry_run_knows_a_person_by_any_kind_of_identifier(hard_project: Project) -> None:
+    """A person is called by the identifier that was heard of first: here by a telephone number, before anybody's."""
+    number = {"type": "identify", "event": None, "traits": {"phone": "+12015550123"}}
+    stream = [
+        track(4, START - DAY, user_id="undefined", **number),
+        *STREAM,
+        track(5, START + DAY, user_id="ann", anonymous_id="laptop", **number),
+    ]
+    as_of = START + 2 * DAY
+    with evaluator(hard_project, stream) as everyone:
+        con = everyone.at(as_of).con
+        plan = plan_split(con, "ann", as_of=as_of, edges=["user_id:ann anonymous_id:laptop"], rules=hard_project.rules)
+        found = impact(con, hard_project, plan, as_of=as_of)
+    assert set(plan.before) == {person_id_of("phone", "+12015550123")}
+    assert {person for person, *_ in found.memberships} <= plan.before.keys() | plan.after.keys()
+    assert found.memberships

@@ -87,7 +87,8 @@ def sql(con: duckdb.DuckDBPyConnection, file: str | None, names: str = ",".join(
 
 @pytest.fixture
 def con():
-    function_module.scorer.cache_clear()
+    function_module._read.cache_clear()
+    function_module._unusable.clear()
     function_module._places.cache_clear()
     connection = duckdb.connect()
     register(connection)
@@ -121,6 +122,34 @@ def test_a_model_that_cannot_be_used_gives_null_and_is_told_once(con, model, tmp
     save_scorer(made(model), tmp_path / "m.npz")
     assert sql(con, str(tmp_path / "m.npz"), names="recency,visits,purse") == [None] * 3
     assert "needs the feature basket, which is not there any more" in caplog.text
+
+
+def test_a_model_that_comes_back_is_used_at_once(con, model, tmp_path: Path, caplog) -> None:
+    file = tmp_path / "m.npz"
+    assert sql(con, str(file)) == [None] * 3
+    save_scorer(made(model), file)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    assert sql(con, str(file)) == [None] * 3
+    file.write_bytes(whole)
+    scores = sql(con, str(file))
+    assert None not in scores
+    file.unlink()
+    assert sql(con, str(file)) == scores  # read once
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("place", ["middle", "end", "compression"])
+def test_a_damaged_file_is_refused(model, tmp_path: Path, place: str) -> None:
+    save_scorer(made(model), tmp_path / "m.npz")
+    damaged = bytearray((tmp_path / "m.npz").read_bytes())
+    if place == "end":
+        del damaged[-100:]
+    else:
+        damaged[len(damaged) // 2 if place == "middle" else damaged.index(b"PK\x01\x02") + 10] ^= 0x40
+    (tmp_path / "m.npz").write_bytes(damaged)
+    with pytest.raises(BadInputError, match="cannot be read"):
+        load_scorer(tmp_path / "m.npz")
 
 
 def test_a_file_of_another_version_is_refused_with_the_way_out(model, tmp_path: Path) -> None:

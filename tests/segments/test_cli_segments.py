@@ -13,6 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from segue import identity
 from segue.cli import segments as room
 from segue.errors import BadInputError
 from segue.models import Project
@@ -98,6 +99,23 @@ def test_history_shows_each_change_of_a_person(home: Warehouse) -> None:
     ]
 
 
+def test_preview_asks_the_sql_as_it_stands(
+    home: Warehouse,
+    tiny_project: Project,
+    put_events: Any,
+    stream: Any,
+    stitch_aliases: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("segue.models.prepare", lambda _settings: tiny_project)
+    monkeypatch.setattr("segue.identity.stitcher_of", lambda _con, _rules: stitch_aliases)
+    with home.write("load") as con:
+        put_events(con, stream)
+    rows = answer("segments", "preview", "power_users", "--as-of", "2026-02-20", "--limit", "2")
+    assert [set(row) for row in rows] == [{"person_id", "reason"}] * 2
+    assert answer("segments", "preview", "power_users", "--as-of", "2026-02-01") == []
+
+
 def program(settings: Settings, dbt_project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     code = "import typer; from segue.cli import segments; root = typer.Typer(); segments.register(root); root()"
     extra = {"SEGUE_HOME": str(settings.home), "SEGUE_DBT_PROJECT": str(dbt_project)}
@@ -121,6 +139,28 @@ def test_check_names_every_broken_definition_and_fails(
     assert "presnt.yml: it describes presnt, but there is no presnt.sql" in done.stderr
     assert "did you mean present?" in done.stderr
     assert "3 broken" in done.stdout
+
+
+def test_dbt_writes_nothing_as_of_a_time_before_the_last_refresh(
+    home: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a segment reads is of that refresh, and would be mixed with the earlier clock and taken for true now."""
+    ran: list[str] = []
+    monkeypatch.setattr(os, "execve", lambda _program, words, _env: ran.append(" ".join(words[3:])))
+    early, then = ("--as-of", "2026-01-31"), ("--as-of", "2026-02-01T12:00:00")
+    with home.write("test") as con:
+        identity.ensure_tables(con)
+    call("dbt", "build", *early)  # nothing was refreshed yet
+    with home.write("test") as con:
+        con.execute("insert into identity.state by name select $1::timestamp as as_of", [NOON.replace(tzinfo=None)])
+    for words in (["build", "-s", "power_users"], ["--log-level", "debug", "run"]):
+        with pytest.raises(BadInputError, match=r"as of 2026-02-01 12:00:00 UTC.*\n?.*segments preview"):
+            call("dbt", *words, *early)
+    assert len(ran) == 1
+    call("dbt", "build", *then)
+    call("dbt", "build")
+    call("dbt", "show", "-s", "power_users", *early)
+    assert ran[1:] == ["build", "build", "show -s power_users"]
 
 
 def test_dbt_runs_with_our_clock_and_leaves_nothing_in_the_project(

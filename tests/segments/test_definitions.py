@@ -1,12 +1,16 @@
 """What the YAML says about a segment is validated, one segment at a time."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from segue.errors import BadInputError
 from segue.models import Project
 from segue.segments import definitions
+from segue.serving.endpoints import Endpoint, add_endpoint
+from segue.settings import Settings
 
 
 def with_meta(project: Project, name: str, meta: dict[str, Any]) -> Project:
@@ -56,6 +60,15 @@ def test_a_segment_names_who_is_called_when_it_changes(tiny_project: Project) ->
         found = definitions(with_meta(tiny_project, "present", {"segue": {"on_change": said}}))
         assert found.by_name["present"].on_change == ("crm",)
     assert found.by_name["absent"].on_change == ()
+
+
+@pytest.mark.parametrize("name", ["crm", "Crm-2.eu_1", "a" * 64, "a" * 65, "-crm", "c r m", "", "crm\n", "über"])
+def test_what_yaml_may_call_is_what_can_be_added_as_a_webhook(
+    settings: Settings, tiny_project: Project, name: str
+) -> None:
+    known = definitions(with_meta(tiny_project, "present", {"segue": {"on_change": [name]}}))
+    with nullcontext() if "present" in known.by_name else pytest.raises(BadInputError, match="cannot be a name"):
+        add_endpoint(settings, Endpoint(name=name, url="https://crm.example.com/"))
 
 
 def test_a_priority_counts_as_part_of_the_definition_of_its_whole_group(tiny_project: Project) -> None:

@@ -5,13 +5,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from segue.clock import end_of_day, to_warehouse
+from segue.errors import BadInputError, DefinitionError
 from segue.models import BrokenModel, Evaluator, Project, dbt_environment, evaluate
-from segue.segments import backfill, refresh_memberships, sizes
+from segue.segments import backfill, backfill_missing, preview, refresh_memberships, sizes
+from segue.segments.gaps import missing_days
 from segue.settings import Settings, child_environment
 from segue.warehouse import Connection, Warehouse, patience
 
@@ -115,6 +118,31 @@ def test_an_evaluator_gives_for_every_time_what_an_evaluation_of_its_own_gives(
             one.con.close()
 
 
+def test_a_preview_is_what_the_sql_says_of_what_was_known_then_and_writes_nothing(
+    loaded: Warehouse, tiny_project: Project, stitch_aliases: Stitch, as_of: datetime
+) -> None:
+    then = as_of - timedelta(days=9)
+    with loaded.read() as source:
+        evaluation = evaluate(tiny_project, source, as_of=then, stitch=stitch_aliases)
+        wanted = evaluation.con.execute("from segments.power_users order by person_id").fetchall()
+        snapshots = source.execute("from ducklake_snapshots('lake')").fetchall()
+    columns, rows = preview(loaded, tiny_project, "power_users", as_of=then, stitcher=stitch_aliases)
+    assert (columns, rows) == (["person_id", "reason"], wanted)
+    assert len(rows) > 3
+    first = preview(loaded, tiny_project, "power_users", as_of=then, stitcher=stitch_aliases, limit=3)
+    assert first == (columns, wanted[:3])
+    with loaded.read() as con:
+        assert con.execute("from ducklake_snapshots('lake')").fetchall() == snapshots
+
+
+def test_a_preview_of_what_does_not_work_says_why(loaded: Warehouse, tiny_project: Project, as_of: datetime) -> None:
+    with pytest.raises(BadInputError, match="did you mean power_users"):
+        preview(loaded, tiny_project, "power_user", as_of=as_of)
+    lost = BrokenModel(name="lost", path="models/segments/lost.sql", reason="lost.sql, line 2: no.", fix="mend it")
+    with pytest.raises(DefinitionError, match=r"lost.sql, line 2"):
+        preview(loaded, replace(tiny_project, broken=(lost,)), "lost", as_of=as_of)
+
+
 def test_a_model_that_does_not_end_is_stopped_once_and_the_others_are_evaluated(
     loaded: Warehouse,
     tiny_project: Project,
@@ -155,6 +183,34 @@ def test_restricting_the_events_to_some_people_gives_their_share_of_the_answer(
             whole = everyone.at(as_of).con.execute(f"select person_id from {segment.quoted}").fetchall()
             part = some.at(as_of).con.execute(f"select person_id from {segment.quoted}").fetchall()
             assert sorted(part) == sorted(p for p in whole if p[0] in touched)
+
+
+@pytest.mark.parametrize(("said", "count"), [("", 4), ("share_days: 7", 2), ("share_days: 31", 5)])
+def test_shares_are_of_the_people_seen_in_the_days_that_the_project_says(
+    warehouse: Warehouse, tiny_project: Project, as_of: datetime, tmp_path: Path, said: str, count: int
+) -> None:
+    (tmp_path / "dbt_project.yml").write_text(f"vars: {{{said}}}")
+    with warehouse.write("build") as con:
+        con.execute("create schema marts; create schema segments")
+        con.execute("create table marts.person_features (person_id varchar, last_seen_at timestamp)")
+        con.execute(f"create table {tiny_project.segments[0].quoted} (person_id varchar)")
+        for days in (0, 6, 7, 29, 30):
+            seen = to_warehouse(as_of - timedelta(days=days))
+            con.execute("insert into marts.person_features values ($1, $2)", [f"p{days}", seen])
+        (share,) = refresh_memberships(con, replace(tiny_project, project_dir=tmp_path), as_of=as_of).shares
+    assert share.active_count == count
+
+
+def test_days_that_cannot_be_counted_are_named(
+    warehouse: Warehouse, tiny_project: Project, as_of: datetime, tmp_path: Path
+) -> None:
+    (tmp_path / "dbt_project.yml").write_text("vars: {share_days: a month}")
+    with warehouse.write("build") as con:
+        con.execute(
+            "create schema marts; create table marts.person_features (person_id varchar, last_seen_at timestamp)"
+        )
+        with pytest.raises(DefinitionError, match=r"vars.share_days is 'a month'"):
+            refresh_memberships(con, replace(tiny_project, project_dir=tmp_path), as_of=as_of)
 
 
 def test_a_backfill_gives_the_same_as_having_refreshed_each_day_in_any_order(
@@ -200,6 +256,26 @@ def test_a_backfill_of_one_segment_brings_the_rest_of_its_group_with_it(
         both = {s.segment: s.member_count for s in sizes(con, as_of)}
     assert set(alone) == {"present", "power_users"}
     assert alone == {name: count for name, count in both.items() if name != "absent"}
+
+
+def test_what_is_missing_of_days_is_filled_in_and_nothing_else(
+    loaded: Warehouse, tiny_project: Project, stitch_aliases: Stitch, as_of: datetime
+) -> None:
+    names = [s.name for s in tiny_project.segments]
+    first, second, third = last_days(as_of, 3)
+    backfill(loaded, tiny_project, [first, third], stitcher=stitch_aliases, segments=["absent"])
+    with loaded.read() as con:
+        missing = missing_days(con, names, as_of=as_of, history_days=3)
+    groups = frozenset({"present", "power_users"})
+    assert missing == {first: groups, second: groups | {"absent"}, third: groups}
+    reports = backfill_missing(loaded, tiny_project, missing, stitcher=stitch_aliases)
+    assert {(r.as_of.date() - timedelta(days=1), len(r.shares)) for r in reports} == {
+        (first, 2),
+        (second, 3),
+        (third, 2),
+    }
+    with loaded.read() as con:
+        assert missing_days(con, names, as_of=as_of, history_days=3) == {}
 
 
 def test_a_backfill_says_how_far_it_is_and_what_failed(

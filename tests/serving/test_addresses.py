@@ -23,6 +23,7 @@ from tests.serving.receiver import SECRET, receiving
         "::ffff:127.0.0.1", "::ffff:a9fe:a9fe", "::127.0.0.1", "2002:7f00:1::", "2002:a00:1::1",
         "64:ff9b::7f00:1", "64:ff9b::169.254.169.254", "2001:0:4136:e378:8000:63bf:3fff:fdd2",
         "fec0::1", "64:ff9b:1::7f00:1", "::ffff:0:7f00:1", "5f00::1", "168.63.129.16", "::ffff:168.63.129.16",
+        "192.0.0.192", "192.0.0.9", "::ffff:192.0.0.192", "64:ff9b::c000:c0", "192.88.99.1", "3fff::1",
     ],
 )  # fmt: skip
 def test_an_address_inside_is_known_in_every_form(address: str) -> None:

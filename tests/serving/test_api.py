@@ -70,8 +70,9 @@ def test_segments_are_listed_with_their_sizes_and_owners(client: httpx.Client) -
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1/people/ada", "/v1/people/ada/segments", "/v1/segments", "/v1/segments/power_users/members", "/v1/status"],
-)
+    ["/v1/people/ada", "/v1/people/ada/segments", "/v1/segments", "/v1/segments/power_users/members", "/v1/status",
+     "/v1/transitions/stream"],
+)  # fmt: skip
 @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic YWRhOg=="}])
 def test_nothing_of_people_is_told_without_a_token(api: Served, path: str, header: dict[str, str]) -> None:
     answer = httpx.get(api.url + path, headers=header)

@@ -1,5 +1,6 @@
 """The server of a home: private, durable, one of a kind, gone when it should be."""
 
+import asyncio
 import os
 import signal
 import stat
@@ -52,10 +53,20 @@ async def _ping(settings: Settings) -> bool:
 
 
 def test_an_async_client_reaches_it(settings: Settings) -> None:
-    import asyncio
-
     with running(settings):
         assert asyncio.run(_ping(settings))
+
+
+def test_more_questions_at_once_than_connections_wait_for_one(settings: Settings) -> None:
+    async def ask() -> list[bool]:
+        client = connect_async(settings)
+        try:
+            return await asyncio.gather(*(client.ping() for _ in range(300)))
+        finally:
+            await client.aclose()
+
+    with running(settings):
+        assert all(asyncio.run(ask()))
 
 
 def test_only_this_user_may_enter_and_nothing_listens_on_the_network(settings: Settings) -> None:

@@ -1,12 +1,15 @@
 """What is found, what is not, and what is said of it."""
 
 from datetime import UTC, date, datetime, timedelta
+from importlib import import_module
 
 import pytest
 
 from segue.clock import end_of_day
 from segue.errors import BadSettingError, WarehouseError
 from segue.watch import anomalies, anomaly_id, detect
+from segue.watch.judge import judge
+from segue.watch.series import read_one, read_series
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
 OUTAGE, SPIKE = date(2026, 2, 11), date(2026, 2, 19)
@@ -102,6 +105,43 @@ def test_series_that_cannot_be_judged_are_said_to_be_so(kpis, make_counts, make_
     assert all(text.endswith(".") for text in detail.values())
     assert {(kpi, slice_) for kpi, slice_, *_ in report.left_out} == {key for key in status if key[1] != "good"}
     assert series_of(kpis, "detectable_change")[("sessions", "good")] == pytest.approx(0.3, abs=0.2)
+
+
+def test_a_series_that_fails_leaves_the_others_watched_and_its_record_alone(kpis, make_counts, monkeypatch):
+    kpis.load(make_counts(count=60, factors={OUTAGE: 0.2}) + make_counts(slice_="platform=web", count=60, seed=1))
+    run(kpis)
+    kpis.load(make_counts(count=60) + make_counts(slice_="platform=web", count=60, factors={SPIKE: 3.0}, seed=1))
+
+    broken = {"all"}
+
+    def judge_some(series, memory, **options):
+        return 1 / 0 if series.slice in broken else judge(series, memory, **options)
+
+    # The package has a function of the name of the module.
+    monkeypatch.setattr(import_module("segue.watch.detect"), "judge", judge_some)
+    report = run(kpis)
+    [(_, slice_, status, why)] = report.left_out
+    assert (slice_, status) == ("all", "failed")
+    assert "ZeroDivisionError: division by zero." in why
+    assert series_of(kpis)[("sessions", "all")] == why
+    assert {(a.slice, a.first_date) for a in found(kpis)} == {("all", OUTAGE), ("platform=web", SPIKE)}
+    broken.add("platform=web")
+    with pytest.raises(ZeroDivisionError):
+        run(kpis)
+
+
+def test_whole_euros_are_modelled_as_money_where_the_yaml_says_so(kpis, make_counts):
+    kpis.load(make_counts(kpi="revenue", count=60))
+    with kpis.write() as con:
+        kind = {s.key: s.kind for s in read_series(con, as_of=AS_OF)}
+        assert kind[("revenue", "all")] == "count"
+        con.execute("create schema if not exists watch")
+        con.execute(
+            "create table watch.registry as select 'kpi' as kind, 'revenue' as name, 'Revenue' as label,"
+            " 'money' as unit, 'up' as better, '' as owner, '' as description"
+        )
+        assert [s.kind for s in read_series(con, as_of=AS_OF)] == ["amount"]
+        assert read_one(con, "revenue", "all") == read_series(con, as_of=AS_OF)[0]
 
 
 def test_missing_days_are_no_zeros_and_do_not_part_an_outage(kpis, make_counts):

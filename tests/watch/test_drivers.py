@@ -1,9 +1,11 @@
 """Which part of the audience explains a change, and when none does."""
 
-from datetime import date, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from segue.alerts.compose import why
 from segue.watch import Anomaly, explain
 from segue.watch.drivers import Part, adtributor
 from tests.anomaly import outage
@@ -11,9 +13,9 @@ from tests.anomaly import outage
 DAY = date(2026, 2, 25)
 
 
-def load(kpis, values):
+def load(kpis, values, usual=None):
     """Four weeks of a steady shop; `values` of the last day by slice as (numerator, denominator)."""
-    usual = {
+    usual = usual or {
         "all": (60, 1000), "platform=web": (30, 600), "platform=ios": (30, 400), "channel=a": (30, 500),
         "channel=b": (30, 500), "segment=vip": (12, 100),
     }  # fmt: skip
@@ -76,3 +78,42 @@ def test_a_ratio_that_falls_because_others_came_is_mix_and_not_rate(kpis):
 
 def test_what_did_not_change_has_no_drivers():
     assert adtributor({"p": [Part(slice="p=a", expected=5, actual=5)]}, is_ratio=False) == []
+
+
+@pytest.mark.parametrize(("kpi", "kind"), [("sessions", "count"), ("conversion", "ratio")])
+def test_what_is_in_no_part_is_not_blamed_on_a_part_that_hardly_moved(kpis, kpi, kind):
+    # A hundred sessions without a platform have gone, with all that they bought.
+    load(
+        kpis,
+        {"all": (12, 196), "platform=web": (4, 96), "platform=ios": (8, 100)},
+        usual={"all": (42, 300), "platform=web": (4, 100), "platform=ios": (8, 100)},
+    )
+    with kpis.read() as con:
+        found = explain(con, anomaly(kpi, kind))
+    assert (found.is_divided, found.drivers) == (True, ())
+
+
+def test_a_part_is_named_beside_what_is_in_none(kpis):
+    load(
+        kpis,
+        {"all": (0, 210), "platform=web": (0, 40), "platform=ios": (0, 100)},
+        usual={"all": (0, 300), "platform=web": (0, 100), "platform=ios": (0, 100)},
+    )
+    with kpis.read() as con:
+        [driver] = explain(con, anomaly("sessions", "count")).drivers
+    assert (driver.slice, driver.share) == ("platform=web", pytest.approx(60 / 90))
+
+
+def test_hours_are_not_explained_by_a_day_that_is_not_over(kpis):
+    usual = {"all": (0, 2000), "platform=web": (0, 1000), "platform=ios": (0, 1000)}
+    # By half past ten the web has had 200 sessions too many; who has an iPhone comes in the evening.
+    load(kpis, {"all": (0, 730), "platform=web": (0, 630), "platform=ios": (0, 100)}, usual=usual)
+    hours = tuple(datetime(2026, 2, 25, hour, tzinfo=UTC) for hour in (8, 9))
+    spike = replace(anomaly("sessions", "count"), grain="hour", hours=hours, direction="up")
+    with kpis.write() as con:
+        con.execute("alter table kpis.daily add column is_complete boolean")
+        con.execute("update kpis.daily set is_complete = date < $1", [DAY])
+        assert not explain(con, spike).is_divided
+        assert why(con, spike) == ["Which part moved most is known when the day is over"]
+        con.execute("update kpis.daily set is_complete = true")
+        assert explain(con, spike).is_divided

@@ -17,6 +17,7 @@ from segue.watch import (
     restore,
 )
 from segue.watch.dismiss import dismiss_incident
+from segue.watch.record import read_memories
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
 OUTAGE = date(2026, 2, 11)
@@ -24,7 +25,7 @@ OUTAGE = date(2026, 2, 11)
 
 def run(kpis, **options):
     with kpis.write() as con:
-        return detect(con, as_of=AS_OF, country="US", **{"judge_days": 21, **options})
+        return detect(con, **{"as_of": AS_OF, "country": "US", "judge_days": 21, **options})
 
 
 def found(kpis):
@@ -145,6 +146,25 @@ def test_a_series_too_small_for_a_day_is_judged_by_the_week(kpis, make_ratios):
     assert (anomaly.grain, anomaly.slice, anomaly.first_date, anomaly.last_date) == ("week", "all", week[0], week[-1])
     assert anomaly.value < 0.05 < anomaly.lower
     assert all(status == "by_week" and "Judged by the week" in detail for status, detail in details)
+
+
+def test_bad_weeks_in_a_row_are_one_anomaly_that_goes_on_under_its_id(kpis, make_ratios):
+    first = date(2026, 2, 2)
+    low = [first + timedelta(days=n) for n in range(21)]
+    kpis.load(make_ratios(count=200, share=0.12, cases=60, shares=dict.fromkeys(low, 0.02)))
+    run(kpis, as_of=datetime(2026, 2, 9, tzinfo=UTC))
+    [before] = found(kpis)
+    run(kpis, as_of=datetime(2026, 2, 12, tzinfo=UTC))
+    assert found(kpis)[0].status == "open", "no whole week is known that has been as expected again"
+    run(kpis)
+    [after] = found(kpis)
+    assert after.incident_id == before.incident_id
+    assert [(a.anomaly_id, a.first_date, a.last_date) for a in after.anomalies] == [
+        (before.lead.anomaly_id, first, low[-1])
+    ]
+    with kpis.read() as con:
+        [memory] = read_memories(con, anomalies(con)).values()
+    assert memory.disturbed == frozenset(low), "three weeks are no new normal"
 
 
 def test_what_concerns_few_people_is_less_severe(kpis, make_counts):

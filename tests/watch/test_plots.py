@@ -6,7 +6,9 @@ from datetime import UTC, date, datetime
 import pytest
 
 from segue.errors import BadInputError
-from segue.watch import anomalies, detect, plot_anomaly, plot_funnel, plot_overview, plot_retention, plot_series
+from segue.watch import anomalies, detect, plot, plot_anomaly, plot_funnel, plot_overview, plot_retention
+from segue.watch.series import Point
+from tests.anomaly import outage
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
 HOSTILE = "platform=<script>$\\frac{1}{0}$ 🎉\n\u202eevil" + "x" * 500
@@ -18,38 +20,47 @@ def size(png: bytes) -> tuple[int, int]:
     return width, height
 
 
-def test_series_anomaly_and_overview_are_drawn_for_any_name(kpis, make_counts):
+def test_anomaly_and_overview_are_drawn_for_any_name(kpis, make_counts):
     kpis.load(make_counts(slice_=HOSTILE, count=70, factors={date(2026, 2, 11): 0.2}))
     with kpis.write() as con:
         detect(con, as_of=AS_OF, country="US")
     with kpis.read() as con:
         [anomaly] = anomalies(con)
-        for png in (
-            plot_anomaly(con, anomaly.anomaly_id),
-            plot_series(con, "sessions", HOSTILE),
-            plot_overview(con),
-        ):
+        for png in (plot_anomaly(con, anomaly.anomaly_id), plot_overview(con)):
             width, height = size(png)
             assert 800 < width < 1200
             assert 150 < height < 600
 
 
-def test_a_series_that_was_never_judged_and_an_empty_record_can_be_drawn(kpis, make_counts):
+def test_an_empty_record_can_be_drawn(kpis, make_counts):
     kpis.load(make_counts(count=10))
     with kpis.write() as con:
         detect(con, as_of=AS_OF, country="US")
     with kpis.read() as con:
-        size(plot_series(con, "sessions", "all"))
         size(plot_overview(con))
+
+
+@pytest.mark.parametrize(("step_days", "width"), [(7, 7.0), (1, 1.0)])
+def test_what_was_expected_of_one_week_or_day_alone_is_seen(monkeypatch, step_days, width):
+    drawn = []
+    monkeypatch.setattr(plot, "png", lambda fig: drawn.append(fig) or b"")
+    sundays = [date(2026, 2, 1 + 7 * n) for n in range(4)]
+    points = [Point(date=d, value=20.0, numerator=20.0, denominator=None) for d in sundays]
+    one = outage(grain="week", first_date=date(2026, 2, 16), last_date=date(2026, 2, 22), worst_date=date(2026, 2, 22))
+    view = plot._View(points=points, band=[(sundays[3], 20.0, 15.0, 25.0)], kind="count", step_days=step_days)
+    plot._draw(view, kpi="sessions", title="", marked=[one], subtitle="")
+    [axes] = drawn[0].axes
+    [band] = axes.collections
+    box = band.get_paths()[0].get_extents()
+    assert (box.width, box.height) == (width, 10.0)
+    mark = axes.patches[0].get_extents().transformed(axes.transData.inverted())
+    assert box.x1 == pytest.approx(mark.x1), "it ends where the anomaly does"
 
 
 def test_what_does_not_exist_is_said_to_be_so(kpis, make_counts):
     kpis.load(make_counts(count=10))
-    with kpis.read() as con:
-        with pytest.raises(BadInputError, match="no anomaly 'nope'"):
-            plot_anomaly(con, "nope")
-        with pytest.raises(BadInputError, match="no series"):
-            plot_series(con, "nope", "all")
+    with kpis.read() as con, pytest.raises(BadInputError, match="no anomaly 'nope'"):
+        plot_anomaly(con, "nope")
 
 
 def test_retention_and_funnel_are_heat_maps_and_nothing_before_the_first_cohort(warehouse):

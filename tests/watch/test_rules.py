@@ -62,6 +62,22 @@ def test_a_measure_is_modelled_as_its_numbers_call_for(values, kind):
     assert make_series("k", "all", points).kind == kind
 
 
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([(70.0, 70.0, None), (120.0, 120.0, None)], "amount"),  # whole euros are no cases
+        ([(0.3, 30.0, 100.0), (0.2, 10.0, 50.0)], "mean"),  # nor is 0.30 a visit a share of anything
+        ([(-1.0, None, None), (2.0, None, None)], "signed"),
+    ],
+)
+def test_money_is_neither_a_count_nor_a_share(values, kind):
+    points = [
+        Point(date=date(2026, 1, day), value=value, numerator=numerator, denominator=denominator)
+        for day, (value, numerator, denominator) in enumerate(values, start=1)
+    ]
+    assert make_series("revenue", "all", points, unit="money").kind == kind
+
+
 def test_a_ratio_of_nothing_stays_finite():
     points = [Point(date=date(2026, 1, n), value=v, numerator=v * 9, denominator=9.0) for n, v in ((1, 0.0), (2, 1.0))]
     series = make_series("conversion", "all", points)
@@ -117,6 +133,16 @@ def test_an_anomaly_that_reaches_the_last_known_day_is_still_going_on():
     assert period(long, known_until=date(2026, 2, 16)) == "since Sat 14 Feb 2026, still going on"
     assert period(long, known_until=date(2026, 2, 20)) == "Sat 14 Feb – Mon 16 Feb 2026 (3 days)"
     assert "3 days (since Sat 14 Feb 2026, still going on)" in describe(long, known_until=date(2026, 2, 16))
+
+
+def test_bad_weeks_in_a_row_are_told_in_weeks_and_go_on_until_a_whole_one_is_known():
+    last, worst = date(2026, 2, 22), date(2026, 2, 15)
+    three = outage(grain="week", first_date=date(2026, 2, 2), last_date=last, worst_date=worst)
+    assert "fell to 41 in the week from Mon 9 Feb, the worst of 3 weeks (Mon 2 Feb – Sun 22 Feb 2026), " in describe(
+        three
+    )
+    assert period(three, known_until=date(2026, 2, 28)) == "since Mon 2 Feb 2026, still going on"
+    assert period(three, known_until=date(2026, 3, 1)) == "Mon 2 Feb – Sun 22 Feb 2026 (3 weeks)"
 
 
 def test_weeks_at_a_new_level_are_told_once_and_then_learned_from():

@@ -31,7 +31,7 @@ by_period as (
         person_id,
         cast(floor(days_since / 7.0) as bigint)
     from visits
-    where days_since <= 7 * 26
+    where days_since < 7 * 27
 ),
 
 sizes as (

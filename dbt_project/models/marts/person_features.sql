@@ -76,7 +76,7 @@ select
     cast({{ seconds_between('actions.first_seen_at', 'actions.last_seen_at') }} as double) / 86400
     / nullif(actions.active_days - 1, 0) as average_gap_days,
     cast({{ seconds_between('actions.last_seen_at', as_of()) }} as double)
-    * (actions.active_days - 1)
+    * nullif(actions.active_days - 1, 0)
     / nullif(cast({{ seconds_between('actions.first_seen_at', 'actions.last_seen_at') }} as double), 0) as gap_ratio,
     actions.signed_up_at,
     actions.last_signed_in_at,

@@ -10,7 +10,7 @@
         'os_name': 'os.name',
         'library_name': 'library.name',
         'campaign_medium': 'campaign.medium',
-        'analytics_consent': 'consent.categoryPreferences.analytics',
+        'preferences': 'consent.categoryPreferences',
         'location_country': 'location.country',
         'context_path': 'page.path',
         'context_email': 'traits.email',
@@ -43,6 +43,17 @@ known as (
         {%- endfor %}
         {%- endfor %}
     from received
+),
+
+-- What is said of the person. The traits of a group message are those of the group, wherever they stand: who shares a
+-- company's address is not one person.
+of_person as (
+    select
+        *,
+        case when type <> 'group' then coalesce(traits_email, context_email) end as email,
+        case when type <> 'group' then coalesce(traits_phone, context_phone) end as telephone,
+        coalesce(location_country, case when type <> 'group' then traits_country end) as known_country
+    from known
 )
 
 select
@@ -58,8 +69,8 @@ select
     nullif(trim(group_id), '') as group_id,
     device_id,
     advertising_id,
-    {{ email_key('coalesce(traits_email, context_email)') }} as email_hash,
-    {{ phone_number('coalesce(traits_phone, context_phone)', 'coalesce(location_country, traits_country)') }} as phone,
+    {{ email_key('email') }} as email_hash,
+    {{ phone_number('telephone', 'known_country') }} as phone,
     -- A list of {type, id}, as text; stg_identifiers and stg_links take it apart.
     external_ids,
     case
@@ -72,13 +83,13 @@ select
         when type = 'page' or library_name is not null or os_name is not null then 'web'
     end as platform,
     lower(coalesce(campaign_medium, 'direct')) as channel,
-    upper(coalesce(location_country, traits_country)) as country,
+    upper(known_country) as country,
     coalesce(context_path, properties_path) as page_path,
     category,
     {{ money('revenue') }} as revenue,
-    coalesce(lower(analytics_consent) <> 'false', true) as has_analytics_consent,
+    not coalesce({{ declines_analytics('preferences') }}, false) as has_analytics_consent,
     properties,
     traits,
     source,
     load_id
-from known
+from of_person

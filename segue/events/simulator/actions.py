@@ -26,9 +26,6 @@ from segue.events.simulator.world import (
     CANCELLED, IDENTIFY, ALIAS, GROUP,
 ) = range(16)  # fmt: skip
 
-#: Kinds that are behaviour: not sent by who declines analytics.
-BEHAVIOUR = (PAGE, SEARCHED, VIEWED, ADDED, CHECKOUT, PREMIUM)
-
 #: Where in a visit things happen, on a scale without unit.
 _TAKES_OVER, _LANDS, _SIGNS_IN, _SIGNS_UP, _BUYS, _LEAVES = 0.0, 1.0, 2.0, 20.0, 50.0, 60.0
 

@@ -91,7 +91,6 @@ COUNTRIES = (("US", 0.62), ("CA", 0.12), ("GB", 0.12), ("DE", 0.08), ("FR", 0.06
 LOCALES = {"US": "en-US", "CA": "en-CA", "GB": "en-GB", "DE": "de-DE", "FR": "fr-FR"}
 
 SIGN_IN_METHODS = ("email", "google", "apple")
-PLANS = ("free", "plus", "team")
 PREMIUM_PRICE = 12.0
 FEATURES = ("price_alerts", "wish_list_sync", "style_advisor", "early_access")
 QUERIES = (
