@@ -15,6 +15,7 @@ from pathlib import Path
 
 import zstandard
 
+from segue.durable import sync
 from segue.errors import BadInputError, LogDownError
 from segue.events import COLLECTED
 from segue.log import Entry, Log, Position
@@ -124,7 +125,7 @@ class LandingWriter:
         except OSError:
             fresh.unlink(missing_ok=True)
             raise
-        _sync(folder)
+        sync(folder)
 
     def _file_after(self, position: Position) -> Position | None:
         """The last position in the file that begins after this one; None when there is no such file."""
@@ -169,12 +170,4 @@ def _make(folder: Path) -> None:
     if not folder.exists():
         _make(folder.parent)
         folder.mkdir(exist_ok=True)
-        _sync(folder.parent)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync(folder.parent)
