@@ -90,14 +90,15 @@ def test_the_outage_is_found_and_announced_once(shop: Installation) -> None:
     )
     assert set(announced.values()) == {1}
     assert {row["anomaly_id"] for row in found if row["severity"] == "high"} <= set(announced)
-    # One cause, one message: the source that sent so little, with the KPIs that moved with it.
+    # One message for all that is past: first the source that sent so little, then what it sent less of.
     told = shop.rows(
-        "select distinct payload->>'$.title' as title from alerts.announcements "
+        "select distinct payload->>'$.title' as title, payload->>'$.items[0].sentence' as first "
+        "from alerts.announcements "
         f"where subject_id in ({', '.join(repr(row['anomaly_id']) for row in found if row['severity'] == 'high')})"
     )
     assert len(told) == 1
-    assert told[0]["title"].startswith("Data fault, ")
-    assert re.search(rf"Source landing sent \d+ messages on {day}", told[0]["title"])
+    assert re.fullmatch(r"\d+ faults of the data; \d+ KPI series moved with them", told[0]["title"])
+    assert re.match(rf"Source landing sent \d+ messages on {day},", told[0]["first"])
     assert list((shop.home / "alerts").rglob("*.html"))
 
 
