@@ -53,7 +53,7 @@ def fault_alert(
             f"{moved_count} KPI series moved with them" if moved_count else "no KPI is known to have moved with them"
         )
         title = f"{len(faults)} faults of the data; {effect}"
-        summary = f"{title}."
+        summary = f"What arrived was not as it usually is. The first of them: {lead}"
     severities = [*(item.severity for item in items), *([moved.severity] if moved is not None else [])]
     return Alert(
         alert_id=alert_id_of("data_fault", subjects),

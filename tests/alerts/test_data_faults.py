@@ -154,7 +154,10 @@ def test_faults_that_are_told_together_are_not_blamed_for_what_another_one_moved
     with warehouse.read() as con:
         alert, alone = told(notice), told(replace(notice, anomalies=()))
     assert alert.title == "2 faults of the data; 2 KPI series moved with them"
-    assert alert.summary == f"{alert.title}. All of it is over; the dashboard says why."
+    assert alert.summary == (
+        f"What arrived was not as it usually is. The first of them: {FAULT.sentence} "
+        "All of it is over; the dashboard says why."
+    )
     assert [item.sentence for item in alert.items[:2]] == [FAULT.sentence, other.sentence]
     assert alone.title == "2 faults of the data; no KPI is known to have moved with them"
     assert alone.severity == "high", "that of the worst, wherever it stands"
