@@ -15,3 +15,11 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def make_folder(folder: Path, *, mode: int = 0o777) -> None:
+    """Make a folder and those above it that are missing, so that none goes again; what is there stays as it is."""
+    if not folder.exists():
+        make_folder(folder.parent, mode=mode)
+        folder.mkdir(mode=mode, exist_ok=True)
+        sync(folder.parent)

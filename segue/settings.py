@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from segue.durable import sync
+from segue import durable
 from segue.errors import BadSettingError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -221,10 +221,7 @@ def make_folder(folder: Path) -> None:
 
     What is there already stays as it is.
     """
-    if not folder.exists():
-        make_folder(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        sync(folder.parent)
+    durable.make_folder(folder, mode=0o700)
 
 
 def cannot_write(folder: Path, error: OSError) -> BadSettingError:

@@ -11,11 +11,10 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import zstandard
 
-from segue.durable import sync
+from segue.durable import make_folder, sync
 from segue.errors import BadInputError, LogDownError
 from segue.events import COLLECTED
 from segue.log import Entry, Log, Position
@@ -110,7 +109,7 @@ class LandingWriter:
     def _write(self, payloads: list[bytes], last: Position) -> None:
         day = _DAY.search(payloads[0][:200])
         folder = self._folder / (day[1].decode() if day else "undated")
-        _make(folder)
+        make_folder(folder)
         path = folder / f"{self._after or _BEGINNING}_{last}{_SUFFIX}"
         fresh = folder / f".{path.name}.tmp"
         packer = zstandard.ZstdCompressor(level=3, write_checksum=True)
@@ -148,7 +147,7 @@ class LandingWriter:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        _make(self._folder)
+        make_folder(self._folder)
         with (self._folder / ".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -163,11 +162,3 @@ def _pause(seconds: float, should_stop: Callable[[], bool]) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and not should_stop():
         time.sleep(0.1)
-
-
-def _make(folder: Path) -> None:
-    """Create a folder that a power cut does not take away again."""
-    if not folder.exists():
-        _make(folder.parent)
-        folder.mkdir(exist_ok=True)
-        sync(folder.parent)

@@ -102,6 +102,8 @@ def examples(
     Raises:
         DefinitionError: when a feature is no column of marts.person_features, or the models cannot be run.
     """
+    from segue.identity import stitcher_of  # loads scipy
+
     first = history_start(con)
     asked = {p.name: dates(first, as_of=as_of, horizon_days=p.horizon_days) for p in wanted}
     wanted = [p for p in wanted if asked[p.name]]
@@ -117,7 +119,7 @@ def examples(
             project,
             con,
             until=as_of,
-            stitch=stitch or _stitcher(project, con),
+            stitch=stitch or stitcher_of(con, project.rules),
             targets=[FEATURES, *names],
             events=_events(con, most_people),
         ) as past:
@@ -215,9 +217,3 @@ def _examples(
         people=(people.indices if isinstance(people, pa.DictionaryArray) else people).to_numpy().astype(np.int64),
         groups={g: [v or "unknown" for v in table[f"group {g}"].to_pylist()] for g in groups},
     )
-
-
-def _stitcher(project: Project, con: Connection) -> Stitch:
-    from segue.identity import stitcher_of  # loads scipy
-
-    return stitcher_of(con, project.rules)

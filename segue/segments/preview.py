@@ -1,12 +1,12 @@
 """Who would be in a segment as of any time, by its SQL as it stands. Nothing is written."""
 
-import difflib
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from segue.errors import BadInputError, DefinitionError
+from segue.errors import DefinitionError
 from segue.models import Evaluator, Model, Project, Stitch
+from segue.segments.read import no_segment
 from segue.warehouse import Warehouse
 
 
@@ -60,8 +60,4 @@ def _segment(project: Project, name: str) -> Model:
     for broken in project.broken:
         if broken.name == name:
             raise DefinitionError(broken.reason, fix=broken.fix)
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    raise BadInputError(
-        f"no segment is called {name!r}",
-        fix=f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(known)}",
-    )
+    raise no_segment(name, known)

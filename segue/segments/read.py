@@ -1,6 +1,7 @@
 """Questions to the history, as of any time."""
 
 import difflib
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -162,17 +163,21 @@ def require_segment(con: Connection, name: str) -> None:
     )
     if name in known:
         return
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    fix = None
     if has_table(con, "segments", name):
         fix = "its table is there, but nobody's membership has been worked out yet: `segue refresh`, or wait a minute "
         fix += "when Segue runs"
-    elif close:
-        fix = f"did you mean {' or '.join(close)}?"
-    elif known:
-        fix = f"there are: {', '.join(known)}"
-    else:
+    elif not known:
         fix = "no segment has been evaluated yet: `segue refresh`"
-    raise BadInputError(f"no segment is called {name!r}", fix=fix)
+    raise no_segment(name, known, fix=fix)
+
+
+def no_segment(name: str, known: Collection[str], *, fix: str | None = None) -> BadInputError:
+    """The error of a name that no segment has; the fix, unless one is given, names the closest of those known."""
+    if fix is None:
+        close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        fix = f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(known)}"
+    return BadInputError(f"no segment is called {name!r}", fix=fix)
 
 
 def _has_history(con: Connection) -> bool:

@@ -119,6 +119,8 @@ def backfill(
         segments: names of the segments to fill in; None: all. The rest of their exclusive groups is filled in with
             them, since who is in one depends on the others.
     """
+    from segue.identity import stitcher_of  # loads scipy
+
     wanted = sorted(set(days))
     if not wanted:
         return ()
@@ -131,7 +133,7 @@ def backfill(
             project,
             source,
             until=end_of_day(wanted[-1]),
-            stitch=stitcher or _stitcher(project, source),
+            stitch=stitcher or stitcher_of(source, project.rules),
             targets=[*names, "person_features"],
             model_seconds=warehouse.settings.model_seconds,
         )
@@ -164,12 +166,6 @@ def backfill_missing(
         for names, days in by_names.items()
         for report in backfill(warehouse, project, days, stitcher=stitcher, segments=names)
     )
-
-
-def _stitcher(project: Project, source: Connection) -> Stitch:
-    from segue.identity import stitcher_of  # loads scipy
-
-    return stitcher_of(source, project.rules)
 
 
 def _whole_groups(segments: Sequence[Segment], names: Collection[str] | None) -> frozenset[str]:
